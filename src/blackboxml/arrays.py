@@ -1,0 +1,96 @@
+"""A group's table as an xarray Dataset, and as statistics: what needs numpy rather than Arrow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from blackboxml import naming
+from blackboxml.model import Summary
+from blackboxml.table import INDEX, read_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    import xarray as xr
+
+COORDINATES = ("step", "time", "rank", "attempt")
+
+
+def to_dataset(table: pa.Table, described: Mapping[str, Mapping[str, str]]) -> xr.Dataset:
+    """Return a table as a Dataset with the names of the sealed HDF5 file.
+
+    Args:
+        table: A group.
+        described: `unit` and `description` by metric.
+    """
+    import xarray as xr  # noqa: PLC0415 - heavy, and only this function needs it
+
+    keys = read_keys(table.schema)
+    names = naming.variable_names(table.column_names[len(INDEX) :])
+    coordinates = {name: ("draw", table.column(name).to_numpy()) for name in COORDINATES}
+    variables: dict[str, Any] = {}
+    for column, (metric, statistic) in zip(
+        table.column_names[len(INDEX) :], keys, strict=True
+    ):
+        attributes = {"metric": metric}
+        said = described.get(metric, {})
+        if statistic is not None:
+            attributes["statistic"] = statistic
+        if "unit" in said and statistic != "count":
+            attributes["units"] = said["unit"]
+        if "description" in said:
+            attributes["long_name"] = said["description"]
+        variables[names[column]] = ("draw", _values(table.column(column)), attributes)
+    return xr.Dataset(variables, coordinates)
+
+
+def summarise(table: pa.Table) -> dict[str, Summary]:
+    """Return the statistics of each metric of a group that has a value; see `Summary`."""
+    steps = table.column("step").to_numpy()
+    found: dict[str, Summary] = {}
+    for place, (metric, statistic) in enumerate(read_keys(table.schema), start=len(INDEX)):
+        column = table.column(place)
+        if statistic is None and len(column) > column.null_count:
+            found[metric] = _summary(column, steps)
+    return found
+
+
+def _summary(column: pa.ChunkedArray, steps: npt.NDArray[np.int64]) -> Summary:
+    """Return the statistics of one column."""
+    there = np.ones(len(column), dtype=bool)
+    if column.null_count:
+        there = column.is_valid().to_numpy()
+    values = column.drop_null().to_numpy()
+    own = steps[there]
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    last = len(own) - 1 - int(np.argmax(own[::-1]))
+    wide = finite.astype(np.float64)
+    # NaN and infinities are left out, but a sum of huge finite values may still overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(wide.mean()) if len(wide) else None
+        std = float(wide.std()) if len(wide) else None
+    return Summary(
+        min=finite.min().item() if len(finite) else None,
+        max=finite.max().item() if len(finite) else None,
+        mean=mean,
+        std=std,
+        last=values[last].item(),
+        n=len(values),
+        first_step=int(own.min()),
+        last_step=int(own.max()),
+        nonfinite=len(values) - len(finite),
+    )
+
+
+def _values(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return a column as xarray decodes it: with gaps, integers and bools become floats."""
+    if column.null_count and column.type != pa.float64():
+        column = column.cast(pa.int8()) if column.type == pa.bool_() else column
+        array: npt.NDArray[Any] = column.cast(pa.float64(), safe=False).to_numpy()
+        return array
+    array = column.to_numpy()
+    return array

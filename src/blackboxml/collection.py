@@ -1,0 +1,68 @@
+"""Many runs: what lies below a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blackboxml import naming
+from blackboxml.errors import BlackboxError
+from blackboxml.model import MANIFEST, SCRATCH
+from blackboxml.reader import open_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blackboxml.reader import RunReader
+
+
+def find_runs(root: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield the directories below a folder that look like runs, in byte order, links not followed.
+
+    A run is not searched for further runs. Whether it is readable is for `open_run` to say.
+    """
+    try:
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    for entry in entries:
+        if entry.name.startswith(SCRATCH) or not entry.is_dir(follow_symlinks=False):
+            continue
+        if _looks_like_run(entry.path):
+            yield Path(entry.path)
+        else:
+            yield from find_runs(entry.path)
+
+
+def open_runs(root: str | os.PathLike[str]) -> Iterator[tuple[Path, RunReader | BlackboxError]]:
+    """Yield every run below a folder, or why it cannot be read."""
+    for path in find_runs(root):
+        try:
+            yield path, open_run(path)
+        except BlackboxError as error:
+            yield path, error
+
+
+def newest_run(root: str | os.PathLike[str], name: str) -> Path | None:
+    """Return the run of a name that began last, or None if there is none.
+
+    Args:
+        root: Folder of runs.
+        name: The name as it was given, not the name of the directory.
+    """
+    found = [
+        (reader.start, path)
+        for path, reader in open_runs(root)
+        if not isinstance(reader, BlackboxError) and reader.name == name
+    ]
+    return max(found)[1] if found else None
+
+
+def _looks_like_run(path: str) -> bool:
+    """Tell whether a directory has a manifest or a journal."""
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return False
+    return MANIFEST in names or any(naming.parse_journal_name(name) for name in names)

@@ -1,0 +1,296 @@
+"""A group as one netCDF-4/HDF5 file that `xarray.open_dataset` opens: written, and opened safely.
+
+Strategy: only what every HDF5 reader understands and what cannot be abused: chunked variables in
+the root group, deflate with shuffle and Fletcher-32, attributes of fixed length. A reader looks at
+every link, filter and declared size before it reads one value.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import h5py
+import numpy as np
+import pyarrow as pa
+
+from blackboxml import naming
+from blackboxml.errors import TableError
+from blackboxml.model import DATASET_FORMAT, LIMITS, VERSION, Limits
+from blackboxml.table import INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    import numpy.typing as npt
+
+    from blackboxml.table import GroupSchema, Key
+
+DIMENSION: Final = "draw"
+COORDINATES: Final = ("step", "time", "rank", "attempt")
+CHUNK_ROWS: Final = 16_384
+
+_DIMENSION_NAME = "This is a netCDF dimension but not a netCDF variable."
+_FILTERS = frozenset([h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32])
+_FILLS: dict[type, tuple[Any, ...]] = {
+    np.float64: (float("nan"), 9.969209968386869e36, -9.969209968386869e36, 2.0**1023),
+    np.int64: (-(2**63), -(2**63) + 1, 2**63 - 1, 2**63 - 2),
+    np.int8: (-1,),
+}
+_TYPES: dict[pa.DataType, type] = {pa.float64(): np.float64, pa.int64(): np.int64, pa.bool_(): np.int8}
+
+
+class DatasetWriter:
+    """Writes the effective rows of one group, a piece at a time.
+
+    Attributes:
+        variables: Name of each column's variable.
+        fills: The value that stands for "not logged", for columns that need one.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        path: str,
+        group: GroupSchema,
+        rows: int,
+        run: Mapping[str, str],
+        fills: Mapping[Key, Any],
+        described: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        """Create the file.
+
+        Args:
+            path: Where; it must not exist.
+            group: Columns and their types.
+            rows: How many rows will come.
+            run: `id` and `name`.
+            fills: Value for "not logged" by column; a column without one has no gaps.
+            described: `unit` and `description` by metric.
+        """
+        self.variables = variables(group)
+        self.fills = dict(fills)
+        self._keys = group.keys
+        self._row = 0
+        self._file = h5py.File(path, "x", libver="latest", track_order=True)
+        chunk = max(1, min(rows, CHUNK_ROWS, 2**25 // (8 * (len(self._keys) + 4))))
+        self._options: dict[str, Any] = {
+            "shape": (rows,),
+            "chunks": (chunk,),
+            "maxshape": (rows or None,),
+            "compression": "gzip",
+            "compression_opts": 1,
+            "shuffle": True,
+            "fletcher32": True,
+            "track_times": False,
+        }
+        for name, text in (
+            ("format", DATASET_FORMAT),
+            ("version", VERSION),
+            ("run_id", run["id"]),
+            ("run_name", run["name"]),
+            ("group", group.name),
+        ):
+            _attribute(self._file, name, text)
+        self._draw = self._file.create_dataset(DIMENSION, dtype="f4", **self._options)
+        self._draw.make_scale(f"{_DIMENSION_NAME}{rows:>10}")
+        for name in COORDINATES:
+            self._create(name, INDEX[name].to_pandas_dtype(), {})
+        for key in self._keys:
+            self._create_metric(key, group.type_of(key), described.get(key[0], {}))
+
+    def _create_metric(self, key: Key, kind: pa.DataType, said: Mapping[str, str]) -> None:
+        """Create the variable of a column with its attributes."""
+        attributes = {"metric": key[0]}
+        if key[1] is not None:
+            attributes["statistic"] = key[1]
+        if "unit" in said and key[1] != "count":
+            attributes["units"] = said["unit"]
+        if "description" in said:
+            attributes["long_name"] = said["description"]
+        attributes["coordinates"] = " ".join(COORDINATES)
+        if kind == pa.bool_() and key not in self.fills:
+            attributes["dtype"] = "bool"
+        self._create(self.variables[key], _TYPES[kind], attributes, self.fills.get(key))
+
+    def _create(
+        self, name: str, kind: Any, attributes: Mapping[str, str], fill: Any = None  # noqa: ANN401
+    ) -> None:
+        """Create a variable along `draw`."""
+        variable = self._file.create_dataset(name, dtype=kind, fillvalue=fill, **self._options)
+        if fill is not None:
+            variable.attrs.create("_FillValue", fill, dtype=kind)
+        for attribute, text in attributes.items():
+            _attribute(variable, attribute, text)
+        variable.dims[0].attach_scale(self._draw)
+
+    def append(self, table: pa.Table) -> None:
+        """Write the next rows.
+
+        Args:
+            table: Rows of the sealed table's schema.
+        """
+        rows = slice(self._row, self._row + table.num_rows)
+        if not table.num_rows:
+            return
+        for name in COORDINATES:
+            self._file[name][rows] = table.column(name).to_numpy()
+        for place, key in enumerate(self._keys, start=len(INDEX)):
+            values = filled(table.column(place), self.fills.get(key))
+            self._file[self.variables[key]][rows] = values
+        self._row = rows.stop
+
+    def __enter__(self) -> DatasetWriter:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Dataset:
+    """A dataset that was checked before a value is read.
+
+    Attributes:
+        names: The variables.
+    """
+
+    def __init__(self, path: str, limits: Limits = LIMITS) -> None:
+        """Open and check.
+
+        Raises:
+            TableError: If the file is damaged, or holds what a run's dataset must not hold.
+        """
+        try:
+            self._file = h5py.File(path, "r", locking=False)
+        except OSError as error:
+            message = f"{path} is not readable as HDF5: {error}"
+            raise TableError(message) from None
+        try:
+            self.names = _check(self._file, limits)
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            self._file.close()
+            if isinstance(error, TableError):
+                raise
+            message = f"{path} is damaged: {error}"
+            raise TableError(message) from None
+
+    def read(self, name: str, rows: slice) -> npt.NDArray[Any]:
+        """Return rows of a variable, shape (rows,).
+
+        Raises:
+            TableError: If a checksum of the file is wrong.
+        """
+        try:
+            values: npt.NDArray[Any] = self._file[name][rows]
+        except OSError as error:
+            message = f"variable {name!r} is damaged: {error}"
+            raise TableError(message) from None
+        return values
+
+    def __enter__(self) -> Dataset:
+        """Return the dataset."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def variables(group: GroupSchema) -> dict[Key, str]:
+    """Return the variable name of each column of a group."""
+    columns = group.columns()
+    names = naming.variable_names(columns.values())
+    return {key: names[column] for key, column in columns.items()}
+
+
+def choose_fill(kind: pa.DataType, used: set[int]) -> Any:  # noqa: ANN401
+    """Return a value for "not logged" that the column does not use.
+
+    Args:
+        kind: Type of the column.
+        used: Positions in `fill_candidates` of those that are values of the column.
+
+    Raises:
+        TableError: If the column uses all of them.
+    """
+    for place, candidate in enumerate(fill_candidates(kind)):
+        if place not in used:
+            return candidate
+    message = f"a {kind} column holds every value that could stand for 'not logged'"
+    raise TableError(message)
+
+
+def fill_candidates(kind: pa.DataType) -> tuple[Any, ...]:
+    """Return the values that may stand for "not logged"; the first unused one is taken.
+
+    The second of the floats is netCDF's default fill value, NC_FILL_DOUBLE.
+    """
+    return _FILLS[_TYPES[kind]]
+
+
+def filled(column: pa.ChunkedArray | pa.Array, fill: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    """Return a column as it stands in the file."""
+    if column.type == pa.bool_():
+        column = column.cast(pa.int8())
+    if column.null_count:
+        column = column.fill_null(fill)
+    array: npt.NDArray[Any] = column.to_numpy()
+    return array
+
+
+def _attribute(target: Any, name: str, text: str) -> None:  # noqa: ANN401
+    """Set a text of fixed length."""
+    data = text.encode() or b"\0"
+    target.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
+
+
+def _check(file: Any, limits: Limits) -> list[str]:  # noqa: ANN401
+    """Return the variables of a file after looking at everything that could do harm."""
+    if len(file) > limits.metric_names:
+        message = f"{file.filename} holds {len(file):,} objects"
+        raise TableError(message)
+    names = []
+    for name in file:
+        link = file.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            message = f"{name!r} is a link to another place; it is not followed"
+            raise TableError(message)
+        if file.get(name, getclass=True) is not h5py.Dataset:
+            message = f"{name!r} is not a variable"
+            raise TableError(message)
+        variable = file[name]
+        _check_variable(name, variable, limits)
+        names.append(name)
+    return names
+
+
+def _check_variable(name: str, variable: Any, limits: Limits) -> None:  # noqa: ANN401
+    """Refuse a variable that reads other files, runs a plug-in, or is larger than it should be."""
+    creation = variable.id.get_create_plist()
+    if variable.is_virtual or variable.external or variable.chunks is None:
+        message = f"{name!r} keeps its values outside the file, or not in chunks"
+        raise TableError(message)
+    filters = {creation.get_filter(index)[0] for index in range(creation.get_nfilters())}
+    if not filters <= _FILTERS:
+        message = f"{name!r} uses the filters {sorted(filters - _FILTERS)}"
+        raise TableError(message)
+    if variable.dtype.kind not in "iufb" or variable.ndim < 1:
+        message = f"{name!r} is of type {variable.dtype} and shape {variable.shape}"
+        raise TableError(message)
+    declared = variable.dtype.itemsize
+    for length in variable.shape:
+        declared *= length
+    if declared > limits.table_bytes:
+        message = f"{name!r} declares {declared:,} bytes, a reader accepts {limits.table_bytes:,}"
+        raise TableError(message)

@@ -1,0 +1,228 @@
+"""A run directory as the file system sees it: safe to open, safe to replace.
+
+Strategy: everything goes through a descriptor of the directory, so that a run keeps working while
+it is moved. A file is opened component by component without following a link, and only if it is a
+regular file; a FIFO never blocks and a device is never touched. A document is replaced by
+temporary file, fsync, rename, fsync of the directory, so that a reader or a crash sees the old one
+or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blackboxml.errors import LimitError, NotARunError, UnsafePathError
+from blackboxml.model import SCRATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SEGMENT = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,128}\Z")
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_BLOCK = 2**20
+
+
+def check_relative(name: str) -> None:
+    """Refuse a path that a run must not name.
+
+    Args:
+        name: Path inside a run, `/`-separated.
+
+    Raises:
+        UnsafePathError: If it is absolute, has an empty, `.` or `..` segment, or a character
+            outside `A-Z a-z 0-9 . _ -`.
+    """
+    for segment in name.split("/"):
+        if not _SEGMENT.match(segment):
+            message = (
+                f"{name!r} is not a path inside a run: each segment must match "
+                "[A-Za-z0-9._-]{1,128} and not begin with '.' or '-'"
+            )
+            raise UnsafePathError(message)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte, going on after a short write.
+
+    Raises:
+        OSError: If the file system refuses.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+class Directory:
+    """An open directory; all names are relative to it.
+
+    Attributes:
+        path: Where it was when it was opened.
+        fd: Descriptor of the directory.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a directory.
+
+        Raises:
+            NotARunError: If there is none at `path`.
+        """
+        self.path = Path(path)
+        try:
+            self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            message = f"{self.path} is not a directory; give the path of a run"
+            raise NotARunError(errno.ENOENT, message, str(self.path)) from None
+
+    def close(self) -> None:
+        """Close the descriptor; calling it again does nothing."""
+        if self.fd >= 0:
+            descriptor, self.fd = self.fd, -1
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        """Close the descriptor with its owner."""
+        with contextlib.suppress(AttributeError, OSError):
+            self.close()
+
+    def __enter__(self) -> Directory:
+        """Return the directory itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the descriptor."""
+        self.close()
+
+    def names(self) -> list[str]:
+        """Return the entries that are not scratch, in byte order."""
+        return sorted(name for name in os.listdir(self.fd) if not name.startswith(SCRATCH))
+
+    def scratch(self) -> list[str]:
+        """Return the entries that are scratch: left by a writer or a seal that was killed."""
+        return sorted(name for name in os.listdir(self.fd) if name.startswith(SCRATCH))
+
+    def create(self, name: str, *, append: bool = False) -> int:
+        """Create a file that must not exist, and return its descriptor (mode 0666 less umask).
+
+        Raises:
+            FileExistsError: If the name is taken.
+            OSError: If the file system refuses.
+        """
+        access = os.O_RDWR | os.O_APPEND if append else os.O_RDWR
+        return os.open(name, _CREATE | access, 0o666, dir_fd=self.fd)
+
+    def open(self, name: str) -> int:
+        """Open a regular file for reading and return its descriptor.
+
+        Raises:
+            UnsafePathError: If the path leaves the run, or a part of it is a link or no file.
+            FileNotFoundError: If there is none.
+        """
+        check_relative(name)
+        *folders, last = name.split("/")
+        parent = self.fd
+        opened: list[int] = []
+        try:
+            for folder in folders:
+                parent = os.open(folder, _OPEN | os.O_DIRECTORY, dir_fd=parent)
+                opened.append(parent)
+            descriptor = os.open(last, _OPEN, dir_fd=parent)
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK, errno.ENXIO}:
+                message = f"{name} in {self.path} is a link or a special file; it is not followed"
+                raise UnsafePathError(message) from None
+            raise
+        finally:
+            for folder_descriptor in opened:
+                os.close(folder_descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            message = f"{name} in {self.path} is not a regular file; it is not read"
+            raise UnsafePathError(message)
+        return descriptor
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Return the content of a file.
+
+        Args:
+            name: Path inside the run.
+            limit: Most bytes that are accepted.
+
+        Raises:
+            LimitError: If the file is larger.
+            UnsafePathError: If it is a link or a special file.
+            FileNotFoundError: If there is none.
+        """
+        with self.reading(name) as descriptor:
+            if os.fstat(descriptor).st_size > limit:
+                message = f"{name} in {self.path} is larger than {limit:,} bytes; raise the limit"
+                raise LimitError(message)
+            parts = []
+            while part := os.read(descriptor, _BLOCK):
+                parts.append(part)
+            return b"".join(parts)
+
+    @contextlib.contextmanager
+    def reading(self, name: str) -> Iterator[int]:
+        """Open a regular file for the length of a `with` block."""
+        descriptor = self.open(name)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def size(self, name: str) -> int | None:
+        """Return the size of a regular file in bytes, or None where there is none."""
+        try:
+            status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except OSError:
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put a file in place of another, durable and whole, whenever the process dies.
+
+        Raises:
+            OSError: If the file system refuses; the old file is then untouched.
+        """
+        temporary = f"{SCRATCH}{name}-{secrets.token_hex(4)}"
+        descriptor = self.create(temporary)
+        try:
+            try:
+                write_all(descriptor, data)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            self.rename(temporary, name)
+        except OSError:
+            self.remove(temporary)
+            raise
+        self.sync()
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename inside the directory; the new name is replaced if it exists."""
+        os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it is there; a folder of scratch goes with its content."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except (IsADirectoryError, PermissionError):
+            with os.scandir(self.path / name) as entries:
+                inside = [f"{name}/{entry.name}" for entry in entries]
+            for entry in inside:
+                self.remove(entry)
+            os.rmdir(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            pass
+
+    def sync(self) -> None:
+        """Make the names in the directory durable."""
+        os.fsync(self.fd)

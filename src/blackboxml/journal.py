@@ -1,0 +1,351 @@
+"""A journal line: encode, decode, torn tails.
+
+A line is `head,"crc":"xxxxxxxx"}` and LF, where the checksum covers the bytes of the head. The
+checksum finds damage, `seq` finds loss, and the LF commits: bytes after the last LF are a torn
+tail. Damage elsewhere costs the damaged lines and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+import orjson
+
+from blackboxml.errors import JournalError, MetricError, UnsupportedVersionError
+from blackboxml.model import (
+    FEATURES,
+    INT64_MAX,
+    INT64_MIN,
+    JOURNAL_FORMAT,
+    STATISTICS,
+    VERSION,
+    Header,
+    Limits,
+    Number,
+    Record,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LINE: Final = b'%b,"crc":"%08x"}\n'
+"""Template of a line: the head, and the CRC-32 of the head."""
+
+SUFFIX_BYTES: Final = 18
+"""Length of `,"crc":"xxxxxxxx"}`."""
+
+NON_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+"""How the numbers that JSON lacks are spelled."""
+
+_KEY = b',"crc":"'
+_BLOCK_BYTES = 4 * 2**20
+# orjson reads an integer beyond 64 bits as a float; such a line goes through the json module.
+_LONG_INTEGER = re.compile(rb"[:,\[]-?[0-9]{19,}[,}\]]")
+
+
+def spell(value: Number) -> Number | str:
+    """Return a number as it stands in a record: itself, or the name of a non-finite float."""
+    if value != value:  # noqa: PLR0124 - NaN is the only value that differs from itself
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """Return a document as a journal line with its checksum and LF.
+
+    Raises:
+        MetricError: If a string is not valid Unicode or a value is no JSON value.
+    """
+    try:
+        head = orjson.dumps(document)[:-1]
+    except TypeError as error:
+        message = f"cannot be written as JSON: {error}"
+        raise MetricError(message) from None
+    return LINE % (head, crc32(head))
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Return the document of a line, checked against its checksum.
+
+    Args:
+        line: The line without its LF.
+
+    Raises:
+        JournalError: If the line is damaged, is no JSON object, or repeats a key.
+    """
+    head = line[:-SUFFIX_BYTES]
+    if line[-SUFFIX_BYTES:-10] != _KEY or line[-2:] != b'"}':
+        message = "the line does not end in a checksum"
+        raise JournalError(message, "BB-JNL-003")
+    if b"%08x" % crc32(head) != line[-10:-2]:
+        message = f"the checksum is {line[-10:-2]!r}, the bytes give {crc32(head):08x}"
+        raise JournalError(message, "BB-JNL-004")
+    return parse(line)
+
+
+def parse(line: bytes) -> dict[str, Any]:
+    """Return the object in a line whose checksum was checked already.
+
+    Raises:
+        JournalError: If it is no strict JSON object or repeats a key.
+    """
+    try:
+        document = orjson.loads(line)
+        # A repeated key leaves a colon over; the json module then tells which key it is.
+        if (
+            not isinstance(document, dict)
+            or line.count(b":") != _colons(document)
+            or _LONG_INTEGER.search(line)
+        ):
+            document = json.loads(line, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except RecursionError:
+        message = "the line is nested too deep"
+        raise JournalError(message, "BB-JNL-001") from None
+    except ValueError as error:
+        message = f"the line is not strict JSON: {error}"
+        raise JournalError(message, "BB-JNL-001") from None
+    if not isinstance(document, dict):
+        message = f"the line holds {type(document).__name__}, wanted an object"
+        raise JournalError(message, "BB-JNL-001")
+    return document
+
+
+def read_header(document: dict[str, Any], known: frozenset[str] = FEATURES) -> Header:
+    """Return the header that a document states.
+
+    Raises:
+        JournalError: If it is not a journal's header.
+        UnsupportedVersionError: If it needs a newer reader.
+    """
+    try:
+        check_format(document, JOURNAL_FORMAT, known)
+        run = document["run"]
+        header = Header(
+            run_id=run["id"],
+            run_name=run["name"],
+            rank=document["rank"],
+            attempt=document["attempt"],
+            first_seq=document["first_seq"],
+            time=float(document["time"]),
+            process=dict(document.get("process", {})),
+            document={key: value for key, value in document.items() if key != "crc"},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, UnsupportedVersionError):
+            raise
+        message = f"the first line is not the header of a journal: {error!r}"
+        raise JournalError(message) from None
+    if not all(isinstance(text, str) for text in (header.run_id, header.run_name)) or not all(
+        _is_int(number) and number >= 0
+        for number in (header.rank, header.attempt, header.first_seq)
+    ):
+        message = "the header's id, name, rank, attempt or first_seq has the wrong type"
+        raise JournalError(message)
+    return header
+
+
+def check_format(document: dict[str, Any], name: str, known: frozenset[str] = FEATURES) -> None:
+    """Check that a document is of this format and readable.
+
+    Raises:
+        ValueError: If it is another document.
+        UnsupportedVersionError: If its major version or a feature of it is unknown.
+    """
+    found = document.get("format")
+    if not isinstance(found, dict) or found.get("name") != name:
+        message = f'"format" is {found!r}, wanted the name {name!r}'
+        raise ValueError(message)
+    version = found.get("version")
+    if not isinstance(version, str) or version.split(".")[0] != VERSION.split(".", maxsplit=1)[0]:
+        message = (
+            f"this is {name} version {version}; this library reads versions 1.x: "
+            "upgrade it with `pip install -U blackboxml`"
+        )
+        raise UnsupportedVersionError(message)
+    features = found.get("features", [])
+    if unknown := [str(feature) for feature in features if feature not in known]:
+        message = (
+            f"this {name} needs the features {', '.join(sorted(unknown))}, unknown to this "
+            "library: upgrade it with `pip install -U blackboxml`"
+        )
+        raise UnsupportedVersionError(message)
+
+
+def read_record(document: dict[str, Any], rank: int, attempt: int, limits: Limits) -> Record:
+    """Return a metrics record as plain numbers.
+
+    Raises:
+        JournalError: If a member is missing or of the wrong type; names the metric.
+    """
+    step = document.get("step")
+    if not _is_int(step):
+        message = f'"step" is {step!r}, wanted an integer of 64 bits'
+        raise JournalError(message)
+    metrics = document["metrics"]
+    if not isinstance(metrics, dict) or len(metrics) > limits.metrics_per_record:
+        message = f'"metrics" is not an object of at most {limits.metrics_per_record:,} members'
+        raise JournalError(message)
+    ranks = document.get("ranks", {})
+    if not isinstance(ranks, dict):
+        message = '"ranks" is not an object'
+        raise JournalError(message)
+    statistics: dict[str, dict[str, Number]] = {}
+    for name, values in ranks.items():
+        if not isinstance(values, dict) or not values or not set(values) <= set(STATISTICS):
+            message = f'"ranks" of {name!r} is {values!r}, wanted some of {", ".join(STATISTICS)}'
+            raise JournalError(message)
+        statistics[name] = {key: _number(name, value) for key, value in values.items()}
+    return Record(
+        seq=document["seq"],
+        step=step,
+        time=document["time"],
+        rank=rank,
+        attempt=attempt,
+        metrics={name: _number(name, value) for name, value in metrics.items()},
+        ranks=statistics,
+    )
+
+
+def check_sequence(document: dict[str, Any]) -> tuple[int, float]:
+    """Return `seq` and `time` of a record.
+
+    Raises:
+        JournalError: If one is missing or of the wrong type.
+    """
+    seq, time = document.get("seq"), document.get("time")
+    if not _is_int(seq) or seq < 0:
+        message = f'"seq" is {seq!r}, wanted an integer from 0'
+        raise JournalError(message)
+    if isinstance(time, bool) or not isinstance(time, int | float):
+        message = f'"time" is {time!r}, wanted Unix seconds'
+        raise JournalError(message)
+    document["time"] = float(time)
+    return seq, float(time)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole lines of a journal.
+
+    Attributes:
+        offset: Byte offset of the first line in the file.
+        data: Lines, each with its LF.
+    """
+
+    offset: int
+    data: bytes
+
+
+def read_blocks(
+    descriptor: int, offset: int = 0, size: int = _BLOCK_BYTES, line_bytes: int = 2**20
+) -> Iterator[Block]:
+    """Yield the committed lines of a journal in order, a few MiB at a time.
+
+    What follows the last LF is left out: it is a torn tail, or a line being written now. A line
+    longer than `line_bytes` comes as a block of its own cut to that length, without an LF, so that
+    its reader reports it and memory stays bounded.
+
+    Args:
+        descriptor: Open file.
+        offset: Where to begin; the start of a line.
+        size: Bytes of a block.
+        line_bytes: Longest line that is accepted.
+    """
+    rest = b""
+    skipping = False
+    while part := os.pread(descriptor, size, offset + len(rest)):
+        if skipping:
+            end = part.find(b"\n") + 1
+            offset += end or len(part)
+            skipping = not end
+            continue
+        data = rest + part if rest else part
+        end = data.rfind(b"\n") + 1
+        if end:
+            yield Block(offset, data[:end] if end < len(data) else data)
+            offset += end
+            rest = data[end:]
+        else:
+            rest = data
+        if len(rest) > line_bytes:
+            yield Block(offset, rest[:line_bytes])
+            offset += len(rest)
+            rest = b""
+            skipping = True
+
+
+def read_tail(descriptor: int, start: int, line_bytes: int = 2**20) -> list[dict[str, Any]]:
+    """Return the last good records of a journal, newest first: those in its last two MiB or so.
+
+    Args:
+        descriptor: Open file.
+        start: Byte offset of the first record.
+        line_bytes: Longest line.
+    """
+    size = os.fstat(descriptor).st_size
+    begin = max(start, size - 2 * line_bytes)
+    lines = os.pread(descriptor, max(0, size - begin), begin).split(b"\n")[:-1]
+    documents = []
+    for line in reversed(lines):
+        with contextlib.suppress(JournalError):
+            documents.append(decode(line))
+    return documents
+
+
+def _number(name: str, value: object) -> Number:
+    """Return a value of a record as a number; its name goes into the message."""
+    if isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        if INT64_MIN <= value <= INT64_MAX:
+            return value
+    elif isinstance(value, str) and value in NON_FINITE:
+        return NON_FINITE[value]
+    message = f"metric {name!r:.80} is {value!r:.80}, wanted a 64-bit number or a bool"
+    raise JournalError(message, "BB-JNL-012")
+
+
+def _is_int(value: object) -> bool:
+    """Tell an int64 from everything else, bool included."""
+    return type(value) is int and INT64_MIN <= value <= INT64_MAX
+
+
+def _colons(value: object) -> int:
+    """Count the colons that a value must have as JSON: one a member, and those inside strings."""
+    if isinstance(value, str):
+        return value.count(":")
+    if isinstance(value, dict):
+        keys = sum(key.count(":") for key in value)
+        return len(value) + keys + sum(
+            _colons(inner) for inner in value.values() if isinstance(inner, str | dict | list)
+        )
+    if isinstance(value, list):
+        return sum(_colons(inner) for inner in value)
+    return 0
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object, refusing a key that stands twice."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                message = f"the key {key!r} stands twice"
+                raise ValueError(message)
+            seen.add(key)
+    return document
+
+
+def _refuse_constant(name: str) -> Any:  # noqa: ANN401 - the signature that json asks for
+    """Refuse NaN and Infinity, which JSON does not have."""
+    message = f"{name} is not JSON"
+    raise ValueError(message)

@@ -1,0 +1,119 @@
+"""What a caller logs, as plain JSON values: stored exactly, or refused with the metric named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from blackboxml import naming
+from blackboxml.errors import MetricError
+from blackboxml.journal import spell
+from blackboxml.model import INT64_MAX, LIMITS, STATISTICS
+from blackboxml.scalar import to_number, to_step
+
+Point = dict[str, Any]
+"""A record that is being made: `step`, `metrics` and perhaps `ranks`."""
+
+
+class Vocabulary:
+    """The metric names of a run; each is checked the first time it comes.
+
+    Attributes:
+        known: Names that may be logged without another look.
+    """
+
+    def __init__(self) -> None:
+        """Begin without a name."""
+        self.known: set[str] = set()
+
+    def convert(
+        self, metrics: object, step: object, ranks: Mapping[str, Mapping[str, Any]] | None
+    ) -> Point:
+        """Return what was logged as plain JSON values, owing nothing to the caller's objects.
+
+        Args:
+            metrics: A mapping of names to numbers.
+            step: An integer, or None for an automatic step.
+            ranks: Statistics across ranks by metric name, or None.
+
+        Raises:
+            MetricError: If a name, a value or the step cannot be stored.
+        """
+        if not isinstance(metrics, Mapping):
+            message = f"log() takes a mapping of names to numbers, got {type(metrics).__name__}"
+            raise MetricError(message)
+        if len(metrics) > LIMITS.metrics_per_record:
+            message = (
+                f"a record of {len(metrics):,} metrics (the first is {next(iter(metrics))!r:.80}) "
+                f"exceeds the limit of {LIMITS.metrics_per_record:,}; log them in several calls "
+                "with the same step"
+            )
+            raise MetricError(message)
+        point: Point = {
+            "step": None if step is None else read_step(step),
+            "metrics": {self.name(name): _value(name, value) for name, value in metrics.items()},
+        }
+        if ranks is not None:
+            point["ranks"] = {
+                self.name(name): _statistics(name, statistics)
+                for name, statistics in ranks.items()
+            }
+        return point
+
+    def name(self, name: object) -> str:
+        """Return the name of a metric if a run may hold it.
+
+        Raises:
+            MetricError: Naming what is wrong with it.
+        """
+        if not isinstance(name, str):
+            message = f"the metric name {name!r:.80} is no text; use str() on it"
+            raise MetricError(message)
+        if name not in self.known:
+            naming.check_metric_name(name)
+            if len(self.known) >= LIMITS.metric_names:
+                message = (
+                    f"metric {name!r:.80} would be one more than {LIMITS.metric_names:,} names in "
+                    "the run; put what varies into the step or the value, not into the name"
+                )
+                raise MetricError(message)
+            self.known.add(str(name))
+        return str(name)
+
+
+def read_step(step: object) -> int:
+    """Return a step as int64, with room for the automatic step after it.
+
+    Raises:
+        MetricError: If it is no integer or too large.
+    """
+    try:
+        number = to_step(step)
+    except ValueError as error:
+        message = f"step: {error}"
+        raise MetricError(message) from None
+    if number == INT64_MAX:
+        message = f"step {number} is the last of 64 bits; there is none after it"
+        raise MetricError(message)
+    return number
+
+
+def _value(name: str, value: object) -> Any:  # noqa: ANN401 - bool, int, float or text
+    """Return a metric's value as it stands in a record."""
+    try:
+        return spell(to_number(value))
+    except ValueError as error:
+        message = f"metric {name!r:.80}: {error}"
+        raise MetricError(message) from None
+
+
+def _statistics(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the statistics across ranks of a metric as they stand in a record."""
+    unknown = [key for key in statistics if key not in STATISTICS]
+    if unknown or not statistics:
+        message = (
+            f"the ranks of {name!r:.80} hold {unknown or 'nothing'}, "
+            f"wanted some of {', '.join(STATISTICS)}"
+        )
+        raise MetricError(message)
+    return {key: _value(f"{name}/{key}", value) for key, value in statistics.items()}

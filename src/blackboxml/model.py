@@ -1,0 +1,163 @@
+"""The nouns of the specification as plain data: no files, no frameworks, no arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+Number: TypeAlias = bool | int | float
+"""A value of a metric: bool, int64 or float64."""
+
+Status = Literal["running", "completed", "failed", "interrupted"]
+"""What a writer says of its run."""
+
+ReaderStatus = Literal["running", "completed", "failed", "interrupted", "crashed", "stale"]
+"""What a reader says: a writer's word, or `crashed` (proven) and `stale` (silent, unknown)."""
+
+View = Literal["effective", "all"]
+"""`effective` leaves out points that a rewind superseded."""
+
+VERSION: Final = "1.0"
+"""The version of the format that this library writes."""
+
+FEATURES: Final[frozenset[str]] = frozenset()
+"""The features this library understands; version 1.0 defines none."""
+
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
+
+RUN_FORMAT: Final = "blackbox-run"
+JOURNAL_FORMAT: Final = "blackbox-journal"
+CONFIG_FORMAT: Final = "blackbox-config"
+TABLE_FORMAT: Final = "blackbox-table"
+DATASET_FORMAT: Final = "blackbox-dataset"
+
+STATISTICS: Final = ("mean", "min", "max", "std", "count")
+"""Statistics across ranks, in the order of their columns."""
+
+MANIFEST: Final = "run.json"
+CONFIG: Final = "config.json"
+SUMS: Final = "SHA256SUMS"
+SCRATCH: Final = ".tmp-"
+"""Names that begin so are scratch: readers ignore them, sealing removes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a reader accepts before it refuses to go on.
+
+    Attributes:
+        manifest_bytes: Size of `run.json`.
+        config_bytes: Size of `config.json`.
+        line_bytes: Length of a journal line, LF included.
+        depth: Nesting of a JSON document.
+        metrics_per_record: Members of `metrics` in one record.
+        metric_names: Distinct metric names in a run.
+        files: Files in a run.
+        table_bytes: Decoded size of one table: rows × columns × 8 bytes.
+    """
+
+    manifest_bytes: int = 16 * 2**20
+    config_bytes: int = 16 * 2**20
+    line_bytes: int = 2**20
+    depth: int = 64
+    metrics_per_record: int = 10_000
+    metric_names: int = 100_000
+    files: int = 1_000_000
+    table_bytes: int = 2 * 2**30
+
+
+LIMITS: Final = Limits()
+"""The limits of the specification."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One step of a run.
+
+    Attributes:
+        seq: Position in the journal of this rank and attempt, from 0.
+        step: The caller's step, int64.
+        time: Unix seconds, UTC.
+        rank: Rank of the writer, from 0.
+        attempt: Which start of the run wrote it, from 0.
+        metrics: Values by full metric name.
+        ranks: Statistics across ranks by full metric name, empty where none were logged.
+    """
+
+    seq: int
+    step: int
+    time: float
+    rank: int
+    attempt: int
+    metrics: dict[str, Number]
+    ranks: dict[str, dict[str, Number]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewind:
+    """A restart from a checkpoint: earlier points at `step` or later do not count.
+
+    Attributes:
+        rank: The rank whose points are superseded.
+        attempt: Attempt of the record that says so.
+        seq: Its position; points before it in merge order are superseded.
+        step: First superseded step.
+    """
+
+    rank: int
+    attempt: int
+    seq: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line of a journal.
+
+    Attributes:
+        run_id: 32 lower-case hexadecimal digits.
+        run_name: The run's name as the user gave it.
+        rank: Rank of the writer.
+        attempt: Which start of the run this is, from 0.
+        first_seq: `seq` of the first record; above 0 in a continuation.
+        time: Unix seconds at which the journal was opened.
+        process: Identity of the writing process, for liveness.
+        document: The header as it stands in the file, without `crc`.
+    """
+
+    run_id: str
+    run_name: str
+    rank: int
+    attempt: int
+    first_seq: int
+    time: float
+    process: dict[str, Any]
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The statistics of one metric.
+
+    Attributes:
+        min: Least finite value, None if there is none.
+        max: Greatest finite value.
+        mean: Mean of the finite values, in float64.
+        std: Their population standard deviation.
+        last: Value at the greatest step; of equal steps the one that was logged last.
+        n: Number of values, those that are not finite included.
+        first_step: Least step.
+        last_step: Greatest step.
+        nonfinite: How many values are NaN or infinite.
+    """
+
+    min: Number | None
+    max: Number | None
+    mean: float | None
+    std: float | None
+    last: Number
+    n: int
+    first_step: int
+    last_step: int
+    nonfinite: int

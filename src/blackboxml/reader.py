@@ -1,0 +1,594 @@
+"""RunReader: the only code that answers questions about a run, live, crashed, sealed or packed.
+
+Strategy: the journals are the truth, and tables are taken in their place only while the manifest
+that lists them still fits what lies in the directory. All tables come out of one Arrow table a
+group, whatever it was read from, so that every kind of run and every library gives the same answer.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blackboxml import manifest as manifests
+from blackboxml import naming
+from blackboxml.config import decode_config
+from blackboxml.errors import FormatError, Problem, TableError, UnsafePathError
+from blackboxml.files import Directory
+from blackboxml.journal import NON_FINITE, check_format, parse, read_tail
+from blackboxml.merge import find_journals
+from blackboxml.model import (
+    CONFIG,
+    CONFIG_FORMAT,
+    LIMITS,
+    MANIFEST,
+    Limits,
+    Number,
+    Record,
+    Rewind,
+    Summary,
+    View,
+)
+from blackboxml.scan import Scan
+from blackboxml.status import Verdict, Watch, determine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+    import xarray as xr
+
+    from blackboxml.manifest import Manifest
+    from blackboxml.merge import JournalFile
+    from blackboxml.model import ReaderStatus
+    from blackboxml.table import GroupSchema
+
+Snapshot = tuple[tuple[str, int], ...]
+
+
+def open_run(path: str | os.PathLike[str], limits: Limits = LIMITS) -> RunReader:
+    """Open a run for reading; nothing in its directory is ever changed.
+
+    Args:
+        path: A run directory, or its `run.json`.
+        limits: What to accept from a file before refusing to go on.
+
+    Raises:
+        NotARunError: If there is no run at `path`.
+        ManifestError: If `run.json` is damaged and there is no journal to rebuild it from.
+        UnsupportedVersionError: If the run needs a newer version of this library.
+
+    >>> import tempfile
+    >>> from blackboxml import Run, open_run
+    >>> with Run("demo", log_dir=tempfile.mkdtemp()) as run:
+    ...     run.log({"train/loss": 0.5})
+    >>> open_run(run.path).polars("train")["loss"].to_list()
+    [0.5]
+    """
+    place = Path(path)
+    return RunReader(place.parent if place.name == MANIFEST else place, limits)
+
+
+class RunReader:
+    """One run. Make one with `open_run`.
+
+    What it says follows the files: a live run grows between two calls.
+
+    Attributes:
+        path: The run directory.
+        problems: What is wrong with the run, as far as it was read.
+    """
+
+    def __init__(self, path: Path, limits: Limits = LIMITS) -> None:
+        """Open the directory; `open_run` says what may be raised."""
+        self.path = path
+        self.problems: list[Problem] = []
+        self._limits = limits
+        self._directory = Directory(path)
+        self._watch = Watch()
+        self._decoded: tuple[Snapshot, _Decoded] | None = None
+        self._manifest, self._journals = manifests.open_history(
+            self._directory, limits, self.problems
+        )
+
+    def __repr__(self) -> str:
+        """Return name, status and place."""
+        return f"<RunReader {self.name!r} {self.status} at {str(self.path)!r}>"
+
+    # -- what the run is
+
+    @property
+    def manifest(self) -> Manifest:
+        """What `run.json` says, or what the journals prove where it is missing or damaged."""
+        return self._manifest
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal digits."""
+        return str(self._manifest["id"])
+
+    @property
+    def name(self) -> str:
+        """The name as the user gave it."""
+        return str(self._manifest["name"])
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags as the user gave them."""
+        return list(self._manifest["tags"])
+
+    @property
+    def verdict(self) -> Verdict:
+        """The status, and how it is known."""
+        return determine(self._directory, self._manifest, self._journals, self._watch)
+
+    @property
+    def status(self) -> ReaderStatus:
+        """`running`, `completed`, `failed`, `interrupted`, `crashed` or `stale`.
+
+        `crashed` is proven: the process is gone and wrote no end. `stale` is a run on another
+        machine whose journal did not change for two minutes while this reader watched.
+        """
+        self._refresh()
+        return self.verdict.status
+
+    @property
+    def start(self) -> datetime:
+        """When the run began, with its offset from UTC."""
+        return datetime.fromisoformat(self._manifest["start"])
+
+    @property
+    def end(self) -> datetime | None:
+        """When the run ended, or None if that is not known."""
+        end = self._manifest.get("end")
+        return None if end is None else datetime.fromisoformat(end)
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """Seconds from start to end, or None while there is no end."""
+        end = self.end
+        return None if end is None else max(0.0, (end - self.start).total_seconds())
+
+    @property
+    def sealed(self) -> bool:
+        """Whether tables are there that still fit the journals."""
+        return self._tables_count()
+
+    @property
+    def packed(self) -> bool:
+        """Whether the run is tables and manifests only."""
+        return bool(self._manifest.get("sealed", {}).get("packed", False))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The hyper-parameters; empty where there are none or the file is damaged."""
+        try:
+            document = parse(self._directory.read(CONFIG, self._limits.config_bytes))
+            check_format(document, CONFIG_FORMAT)
+            return decode_config(document["config"])
+        except FileNotFoundError:
+            return {}
+        except (FormatError, UnsafePathError, KeyError, TypeError, ValueError) as error:
+            self._report("BB-CFG-001", f"{CONFIG} is damaged: {error}", CONFIG)
+            return {}
+
+    @property
+    def groups(self) -> list[str]:
+        """The metric groups in first-seen order; `""` is the group of metrics without a prefix."""
+        self._refresh()
+        if self._tables_count():
+            return list(self._manifest["groups"])
+        return list(self._decode().schemas)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The full names of all metrics, group by group in first-seen order."""
+        self._refresh()
+        if self._tables_count():
+            return [name for group in self._manifest["groups"].values() for name in group["metrics"]]
+        schemas = self._decode().schemas.values()
+        return list(dict.fromkeys(metric for schema in schemas for metric, _ in schema.keys))
+
+    # -- what was logged
+
+    def records(self, view: View = "effective") -> Iterator[Record]:
+        """Yield the points of the run in merge order: attempt, rank, `seq`.
+
+        Args:
+            view: `effective` leaves out points that a rewind superseded, `all` does not.
+        """
+        self._refresh()
+        _check_view(view)
+        if self.packed:
+            yield from self._packed_records(view)
+            return
+        rewinds = self._rewinds() if view == "effective" else []
+        names: set[str] = set()
+        for journal in self._journals:
+            scan = Scan(journal, names, self.problems, self._limits)
+            for block in scan.blocks(self._directory):
+                for record in scan.read(block):
+                    if not any(_supersedes(rewind, record) for rewind in rewinds):
+                        yield record
+
+    def arrow(
+        self,
+        group: str | None = None,
+        view: View = "effective",
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """Return a group as an Arrow table.
+
+        Its columns are `step`, `time`, `attempt`, `rank`, `seq`, then one a metric by its name
+        without the group; null where the metric was not logged.
+
+        Args:
+            group: The group; None where the run has only one.
+            view: `effective` leaves out points that a rewind superseded, `all` does not.
+            columns: Names of the columns that are wanted, None for all.
+
+        Raises:
+            KeyError: If there is no such group or column.
+            TableError: If a table of a packed run is damaged.
+            LimitError: If the table is larger than the limits accept.
+        """
+        _check_view(view)
+        self._refresh()
+        name = self._group(group)
+        rewinds = self._rewinds() if view == "effective" else []
+        wanted = None if columns is None else list(columns)
+        if rewinds and wanted is not None:
+            wanted += [column for column in ("step", "rank", "attempt", "seq") if column not in wanted]
+        if self._tables_count():
+            table = self._read_table(name, wanted)
+        else:
+            table = self._decode().table(name, self._identity())
+            if wanted is not None:
+                self._require(table, wanted)
+                table = table.select(wanted)
+        if rewinds:
+            from blackboxml.sealed import effective_rows  # noqa: PLC0415 - imports pyarrow
+
+            table = effective_rows(table, rewinds)
+        return table if columns is None else table.select(list(columns))
+
+    def polars(
+        self, group: str | None = None, view: View = "effective", *, lazy: bool = False
+    ) -> Any:  # noqa: ANN401 - DataFrame, or LazyFrame where `lazy`
+        """Return a group as a polars DataFrame, or as a LazyFrame; columns as in `arrow`.
+
+        A LazyFrame of a sealed group reads only the columns that a query asks for.
+        """
+        import polars as pl  # noqa: PLC0415 - optional weight
+
+        if lazy:
+            self._refresh()
+            name = self._group(group)
+            if self._tables_count() and not self._superseded(name, view):
+                return pl.scan_parquet(self.path / self._manifest["groups"][name]["table"])
+            return pl.from_arrow(self.arrow(group, view)).lazy()  # type: ignore[union-attr]
+        return pl.from_arrow(self.arrow(group, view))
+
+    def pandas(self, group: str | None = None, view: View = "effective") -> pd.DataFrame:
+        """Return a group as a pandas DataFrame; columns as in `arrow`.
+
+        A column of integers or bools with gaps has pandas' nullable type, so that nothing is
+        rounded.
+        """
+        import pandas as pd  # noqa: PLC0415 - optional weight
+
+        nullable = {"int64": pd.Int64Dtype(), "bool": pd.BooleanDtype()}
+        table = self.arrow(group, view)
+        frame = table.to_pandas(integer_object_nulls=True)
+        for column in table.column_names:
+            kind = nullable.get(str(table.schema.field(column).type))
+            if kind is not None and table.column(column).null_count:
+                frame[column] = frame[column].astype(kind)
+        return frame
+
+    def xarray(self, group: str | None = None, view: View = "effective") -> xr.Dataset:
+        """Return a group as an xarray Dataset along `draw`, as `xr.open_dataset("<group>.h5")` does.
+
+        `step`, `time`, `rank` and `attempt` are coordinates. A metric that was not logged is NaN.
+        """
+        from blackboxml.arrays import to_dataset  # noqa: PLC0415 - imports xarray
+
+        return to_dataset(self.arrow(group, view), self._descriptions())
+
+    def summary(self, view: View = "effective") -> dict[str, Summary]:
+        """Return the statistics of every metric that has values.
+
+        Minimum, maximum, mean and population standard deviation are over the finite values; `last`
+        is the value at the greatest step, of equal steps the one that was logged last.
+        """
+        from blackboxml.arrays import summarise  # noqa: PLC0415 - imports numpy
+
+        found: dict[str, Summary] = {}
+        for group in self.groups:
+            found.update(summarise(self.arrow(group, view)))
+        return found
+
+    def follow(
+        self, *, from_start: bool = False, poll: float = 0.5, timeout: float | None = None
+    ) -> Iterator[Record]:
+        """Yield points as a live run logs them, until it ends; each comes once.
+
+        Args:
+            from_start: Begin with the points that are there already.
+            poll: Seconds between two looks at the files.
+            timeout: Seconds without a new point after which to stop, None for never.
+        """
+        scans: dict[str, Scan] = {}
+        seen: dict[tuple[int, int], int] = {}
+        names: set[str] = set()
+        if not from_start:
+            self._skip(scans, seen, names)
+        quiet = time.monotonic()
+        while True:
+            over = self.status not in {"running", "stale"}
+            for record in self._new_records(scans, seen, names):
+                quiet = time.monotonic()
+                yield record
+            if over or (timeout is not None and time.monotonic() - quiet >= timeout):
+                return
+            time.sleep(poll)
+
+    # -- how
+
+    def _refresh(self) -> None:
+        """Look at the files again, if there is anything new."""
+        state = _state(self._directory)
+        if state == getattr(self, "_state", None):
+            return
+        self._manifest, self._journals = manifests.open_history(
+            self._directory, self._limits, problems := []
+        )
+        self.problems += [problem for problem in problems if problem not in self.problems]
+        self._state = state
+
+    def _tables_count(self) -> bool:
+        """Tell whether tables may be taken in place of the journals."""
+        if "sealed" not in self._manifest:
+            return False
+        listed = {entry["file"] for entry in self._manifest["journals"]}
+        files = self._manifest["files"]
+        for journal in self._journals:
+            if journal.name not in listed:
+                return False
+            if not self.packed and files.get(journal.name, {}).get("bytes") != journal.size:
+                return False
+        tables = (group["table"] for group in self._manifest["groups"].values())
+        sound = all(self._directory.size(name) == files[name]["bytes"] for name in tables)
+        return sound or self.packed
+
+    def _group(self, group: str | None) -> str:
+        """Return the group that is meant."""
+        groups = self.groups
+        if group is None:
+            if len(groups) == 1:
+                return groups[0]
+            message = f"{self.path} has the groups {groups}; say which one"
+            raise KeyError(message)
+        if group not in groups:
+            message = f"{self.path} has no group {group!r}; it has {groups}"
+            raise KeyError(message)
+        return group
+
+    def _read_table(self, group: str, columns: list[str] | None) -> pa.Table:
+        """Return a sealed table, or the same from the journals if it is damaged."""
+        from blackboxml.sealed import read_table  # noqa: PLC0415 - imports pyarrow
+
+        name = self._manifest["groups"][group]["table"]
+        try:
+            table = read_table(self._directory, name, self._limits, columns)
+        except TableError as error:
+            if not self._journals:
+                raise
+            self._report("BB-TAB-012", f"{error}; the journal is read instead", name)
+            table = self._decode().table(group, self._identity())
+        if columns is not None:
+            self._require(table, columns)
+            table = table.select(columns)
+        return table
+
+    def _require(self, table: pa.Table, columns: list[str]) -> None:
+        """Refuse columns that a table does not have."""
+        missing = [column for column in columns if column not in table.column_names]
+        if missing:
+            message = f"no column {missing[0]!r}; there are {table.column_names}"
+            raise KeyError(message)
+
+    def _decode(self) -> _Decoded:
+        """Return all groups as the journals hold them; read once for each state of the files."""
+        snapshot = tuple((each.name, each.size) for each in self._journals)
+        if self._decoded is None or self._decoded[0] != snapshot:
+            self._decoded = (snapshot, self._decode_journals())
+        return self._decoded[1]
+
+    def _decode_journals(self) -> _Decoded:
+        """Read all journals into parts."""
+        from blackboxml.table import Tabulator  # noqa: PLC0415 - imports pyarrow
+
+        names: set[str] = set()
+        tabulator = Tabulator()
+        decoded = _Decoded({}, {}, tabulator.scans)
+        for journal in self._journals:
+            scan = Scan(journal, names, self.problems, self._limits)
+            for part in tabulator.parts(scan, self._directory):
+                if part.group not in decoded.schemas:
+                    decoded.schemas[part.group] = tabulator.group(part.group)
+                decoded.schemas[part.group].add(part)
+                decoded.parts.setdefault(part.group, []).append(part)
+        return decoded
+
+    def _rewinds(self) -> list[Rewind]:
+        """Return all rewinds of the run."""
+        if self._tables_count():
+            from blackboxml.seal import rewinds_of  # noqa: PLC0415
+
+            return rewinds_of(self._manifest)
+        return [rewind for scan in self._decode().scans for rewind in scan.rewinds]
+
+    def _superseded(self, group: str, view: View) -> bool:
+        """Tell whether a sealed table has rows that the view leaves out."""
+        return view == "effective" and bool(self._manifest["groups"][group]["superseded"])
+
+    def _packed_records(self, view: View) -> Iterator[Record]:
+        """Yield the points of a packed run."""
+        from blackboxml.pack import merged_records  # noqa: PLC0415 - imports pyarrow
+
+        rewinds = self._rewinds() if view == "effective" else []
+        for (attempt, rank, seq), event in merged_records(
+            self._directory, self._manifest, self._limits
+        ):
+            if "metrics" not in event:
+                continue
+            record = Record(
+                seq=seq,
+                step=event["step"],
+                time=event["time"],
+                rank=rank,
+                attempt=attempt,
+                metrics={name: _plain(value) for name, value in event["metrics"].items()},
+                ranks={
+                    name: {key: _plain(value) for key, value in statistics.items()}
+                    for name, statistics in event.get("ranks", {}).items()
+                },
+            )
+            if not any(_supersedes(rewind, record) for rewind in rewinds):
+                yield record
+
+    def _skip(
+        self, scans: dict[str, Scan], seen: dict[tuple[int, int], int], names: set[str]
+    ) -> None:
+        """Put the scans of a live run behind what is there already."""
+        for journal in find_journals(self._directory, self._limits, None, self.id):
+            scan = scans[journal.name] = Scan(journal, names, self.problems, self._limits)
+            with self._directory.reading(journal.name) as descriptor:
+                last = read_tail(descriptor, journal.start, self._limits.line_bytes)[:1]
+                scan.offset = _committed(descriptor, journal.start)
+            if last:
+                scan.expected = int(last[0]["seq"]) + 1
+                place = (journal.attempt, journal.rank)
+                seen[place] = max(seen.get(place, -1), scan.expected - 1)
+
+    def _new_records(
+        self, scans: dict[str, Scan], seen: dict[tuple[int, int], int], names: set[str]
+    ) -> Iterator[Record]:
+        """Yield what was committed since the last look."""
+        for journal in find_journals(self._directory, self._limits, None, self.id):
+            if journal.name not in scans:
+                scans[journal.name] = Scan(
+                    _whole(journal), names, self.problems, self._limits
+                )
+            scan = scans[journal.name]
+            place = (journal.attempt, journal.rank)
+            for block in scan.blocks(self._directory):
+                for record in scan.read(block):
+                    if record.seq > seen.get(place, -1):
+                        seen[place] = record.seq
+                        yield record
+
+    def _descriptions(self) -> dict[str, dict[str, str]]:
+        """Return unit and description by metric."""
+        if self._tables_count():
+            groups = self._manifest["groups"].values()
+            return {
+                name: {key: said[key] for key in ("unit", "description") if key in said}
+                for group in groups
+                for name, said in group["metrics"].items()
+            }
+        from blackboxml.seal import described  # noqa: PLC0415
+
+        return described(self._decode().scans)
+
+    def _identity(self) -> dict[str, str]:
+        """Return what a table says of its run."""
+        return {"id": self.id, "name": self.name}
+
+    def _report(self, rule: str, message: str, file: str) -> None:
+        """Keep a finding once."""
+        problem = Problem(rule, "error", message, file)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """What the journals of a run hold.
+
+    Attributes:
+        schemas: The groups in first-seen order.
+        parts: Their rows.
+        scans: The journals as they were read.
+    """
+
+    schemas: dict[str, GroupSchema]
+    parts: dict[str, list[Any]]
+    scans: list[Scan]
+
+    def table(self, group: str, run: dict[str, str]) -> pa.Table:
+        """Return the rows of a group as one table."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        schema = self.schemas[group].schema(run)
+        batches = [self.schemas[group].conform(part, schema) for part in self.parts[group]]
+        return pa.Table.from_batches(batches, schema)
+
+
+def _state(directory: Directory) -> tuple[Any, ...]:
+    """Return what changes when a run changes: its manifest, and the sizes of its journals."""
+    try:
+        manifest = os.stat(MANIFEST, dir_fd=directory.fd, follow_symlinks=False)
+        stamp = (manifest.st_ino, manifest.st_size, manifest.st_mtime_ns)
+    except OSError:
+        stamp = (0, 0, 0)
+    journals = tuple(
+        (name, directory.size(name))
+        for name in directory.names()
+        if naming.parse_journal_name(name) is not None
+    )
+    return stamp, journals
+
+
+def _whole(journal: JournalFile) -> JournalFile:
+    """Return a journal with nothing left out: who follows tells copies by their `seq`."""
+    from dataclasses import replace  # noqa: PLC0415
+
+    return replace(journal, low=0, high=None)
+
+
+def _committed(descriptor: int, start: int) -> int:
+    """Return the offset behind the last LF of a journal."""
+    size = os.fstat(descriptor).st_size
+    begin = max(start, size - 2 * LIMITS.line_bytes)
+    tail = os.pread(descriptor, max(0, size - begin), begin)
+    return begin + tail.rfind(b"\n") + 1
+
+
+def _supersedes(rewind: Rewind, record: Record) -> bool:
+    """Tell whether a rewind takes a point out of the effective history."""
+    return (
+        record.rank == rewind.rank
+        and record.step >= rewind.step
+        and (record.attempt, record.seq) < (rewind.attempt, rewind.seq)
+    )
+
+
+def _plain(value: Any) -> Number:  # noqa: ANN401
+    """Return a number of a record as it was before it was spelled."""
+    number: Number = NON_FINITE[value] if isinstance(value, str) else value
+    return number
+
+
+def _check_view(view: str) -> None:
+    """Refuse a view that there is not."""
+    if view not in {"effective", "all"}:
+        message = f'view is {view!r}, wanted "effective" or "all"'
+        raise ValueError(message)

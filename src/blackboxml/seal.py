@@ -1,0 +1,525 @@
+"""Sealing: journals to Parquet, HDF5 and checksums, in bounded memory, safe to kill at any instant.
+
+Strategy: the journals are read once, and the rows of each group are put by in a scratch file. Each
+table and dataset is then written under a scratch name, made durable, opened again and compared with
+what was put by, value for value, and only then renamed. The manifest that lists them comes next and
+the checksums last, so that a kill leaves the old state or the new one. Nothing of the journal is
+changed; `pack` drops it, after comparing again, and `seal` makes it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from blackboxml import manifest as manifests
+from blackboxml import naming
+from blackboxml.errors import (
+    BlackboxError,
+    Problem,
+    RunIsLiveError,
+    SealError,
+    UnsafePathError,
+)
+from blackboxml.files import Directory, check_relative, write_all
+from blackboxml.model import LIMITS, MANIFEST, SCRATCH, SUMS, Limits, Rewind
+from blackboxml.scan import Scan
+from blackboxml.status import determine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+    from blackboxml.manifest import Manifest
+    from blackboxml.merge import JournalFile
+    from blackboxml.sealed import GroupFiles
+    from blackboxml.table import GroupSchema, Key, Part, Tabulator
+
+_ROW_GROUP_ROWS: Final = 131_072
+_ROW_GROUP_BYTES: Final = 2**25
+_HASH_BLOCK: Final = 2**20
+_TINY_BYTES: Final = 2**16
+
+
+@dataclass(slots=True)
+class SealReport:
+    """What sealing did.
+
+    Attributes:
+        changed: False where the run was sealed already and nothing had to be done.
+        rows: Rows by group.
+        problems: Damage that was found in the journals; the good records are sealed.
+    """
+
+    changed: bool
+    rows: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def seal(
+    path: str | os.PathLike[str],
+    *,
+    progress: Callable[[float], None] | None = None,
+    limits: Limits = LIMITS,
+) -> SealReport:
+    """Write tables, datasets and checksums of a run that has ended; of a packed run, the rest.
+
+    A run that was killed becomes `interrupted`. Sealing again does nothing.
+
+    Args:
+        path: The run directory.
+        progress: Called with the share of the work that is done.
+        limits: What a reader accepts.
+
+    Raises:
+        NotARunError: If there is no run at `path`.
+        RunIsLiveError: If its writer is alive.
+        SealError: If what was written does not read back the same, or a sealed journal is damaged.
+        OSError: If the file system refuses; the run is as it was.
+    """
+    with Directory(path) as directory:
+        problems: list[Problem] = []
+        manifest, journals = manifests.open_history(directory, limits, problems)
+        if manifest.get("sealed", {}).get("packed"):
+            from blackboxml.pack import unpack  # noqa: PLC0415 - packing builds on sealing
+
+            return unpack(directory, manifest, progress, limits)
+        _refuse_live(directory, manifest, journals)
+        if _is_sealed(directory, manifest, journals):
+            rows = {name: group["rows"] for name, group in manifest["groups"].items()}
+            return SealReport(changed=False, rows=rows)
+        for name in directory.scratch():  # left by a writer or a seal that was killed
+            with contextlib.suppress(OSError):
+                directory.remove(name)
+        sealing = Sealing(directory, manifest, journals, limits, progress)
+        sealing.run(problems)
+        return SealReport(
+            changed=True,
+            rows={group.name: group.rows for group in sealing.groups.values()},
+            problems=problems,
+        )
+
+
+class Sealing:
+    """One sealing of one run.
+
+    Attributes:
+        groups: What each group's table holds.
+        scans: The journals that were read, with their events.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        manifest: Manifest,
+        journals: list[JournalFile],
+        limits: Limits,
+        progress: Callable[[float], None] | None,
+    ) -> None:
+        """Prepare; `run` does the work."""
+        self.groups: dict[str, GroupSchema] = {}
+        self.scans: list[Scan] = []
+        self._directory = directory
+        self._manifest = manifest
+        self._journals = journals
+        self._limits = limits
+        self._progress = progress or _ignore
+        self._identity = {key: manifest[key] for key in ("id", "name")}
+
+    def run(self, problems: list[Problem]) -> None:
+        """Seal: tables, datasets, manifest, checksums."""
+        with scratch_folder(self._directory) as scratch:
+            entries = self._write(scratch, problems)
+        self._directory.sync()
+        self._publish(entries)
+        self._progress(1.0)
+
+    def compare(self, scratch: str, problems: list[Problem]) -> None:
+        """Compare the tables that are there with the journals, value for value.
+
+        Raises:
+            SealError: If a value differs.
+        """
+        with Spill(self._directory, f"{scratch}/rows") as spill:
+            self.read(spill, problems)
+            listed = self._manifest["groups"]
+            if set(listed) != set(self.groups):
+                message = f"the tables of {self._directory.path} are of other groups: {list(listed)}"
+                raise SealError(message)
+            for name, group in self.groups.items():
+                stem = listed[name]["table"].removesuffix(".parquet")
+                self._files("", stem, group).compare(spill, dataset=False)
+
+    def unpack(self, scratch: str, problems: list[Problem]) -> None:
+        """Check journals that were made again against the tables, and make the datasets again.
+
+        Raises:
+            SealError: If a value differs.
+        """
+        groups = self._manifest["groups"]
+        with Spill(self._directory, f"{scratch}/rows") as spill:
+            self.read(spill, problems)
+            for name, group in self.groups.items():
+                stem = groups[name]["table"].removesuffix(".parquet")
+                self._files("", stem, group).compare(spill, dataset=False)
+                files = self._files(scratch, stem, group)
+                files.write(spill)
+                files.compare(spill)
+                groups[name] = files.entry()
+                if "dataset" in groups[name]:
+                    dataset = groups[name]["dataset"]
+                    self._directory.rename(f"{scratch}/{dataset}", dataset)
+        self._directory.sync()
+        self.keep_exact(problems)
+        self._publish(groups)
+        self._progress(1.0)
+
+    def _write(self, scratch: str, problems: list[Problem]) -> dict[str, Any]:
+        """Write all tables and datasets, compare and rename them; return the groups' entries."""
+        entries: dict[str, Any] = {}
+        with Spill(self._directory, f"{scratch}/rows") as spill:
+            self.read(spill, problems)
+            stems = naming.file_stems(self.groups)
+            for place, (name, group) in enumerate(self.groups.items()):
+                entries[name] = self._write_group(scratch, stems[name], group, spill)
+                self._progress(0.5 + 0.5 * (place + 1) / len(self.groups))
+            for entry in entries.values():
+                for name in entry_files(entry):
+                    self._directory.rename(f"{scratch}/{name}", name)
+        self.keep_exact(problems)
+        return entries
+
+    def read(self, spill: Spill, problems: list[Problem]) -> None:
+        """Read the journals; put the rows by."""
+        total = sum(journal.size for journal in self._journals) or 1
+        done = 0
+        names: set[str] = set()
+        tabulator: Tabulator | None = None
+        for journal in self._journals:
+            scan = Scan(journal, names, problems, self._limits)
+            self.scans.append(scan)
+            if journal.size < _TINY_BYTES and not _has_points(scan, self._directory):
+                continue
+            if tabulator is None:
+                from blackboxml.table import Tabulator  # noqa: PLC0415 - imports pyarrow
+
+                tabulator = Tabulator()
+            for part in tabulator.parts(scan, self._directory):
+                group = self.groups.get(part.group)
+                if group is None:
+                    group = self.groups[part.group] = tabulator.group(part.group)
+                group.add(part)
+                spill.append(part)
+                self._progress(0.5 * min(1.0, (done + scan.offset) / total))
+            done += journal.size
+
+    def keep_exact(self, problems: list[Problem]) -> None:
+        """Keep as events the points with an integer that their column rounds."""
+        rounded = set().union(*(group.inexact for group in self.groups.values()))
+        if not rounded:
+            return
+        for scan in self.scans:
+            again = Scan(scan.journal, set(scan.names), problems, self._limits, rounded)
+            for block in again.blocks(self._directory):
+                again.read(block)
+            scan.events = again.events
+
+    def _publish(self, groups: dict[str, Any]) -> None:
+        """Replace the manifest by one that lists what was sealed, then the checksums."""
+        manifest = self._manifest
+        stale = {name for entry in manifest.get("groups", {}).values() for name in entry_files(entry)}
+        own = {name for entry in groups.values() for name in entry_files(entry)}
+        self._settle_status()
+        manifest["sealed"] = {"time": manifests.timestamp(time.time()), "packed": False}
+        manifest["groups"] = groups
+        manifest["journals"] = journal_entries(self.scans)
+        manifest["files"] = list_files(self._directory, stale - own)
+        write_manifest(self._directory, manifest)
+
+    def _settle_status(self) -> None:
+        """Say how a run ended whose writer could not say it in the manifest."""
+        manifest = self._manifest
+        own = [scan for scan in self.scans if scan.journal.rank == 0] or self.scans
+        if not own:
+            return
+        attempt = max(scan.journal.attempt for scan in own)
+        entry = next((each for each in manifest["attempts"] if each["attempt"] == attempt), None)
+        if entry is None:
+            header = own[-1].journal.header
+            entry = {"attempt": attempt, "start": manifest["start"], "status": "running"}
+            if header is not None:
+                entry["start"], entry["process"] = manifests.timestamp(header.time), header.process
+            manifest["attempts"].append(entry)
+        if entry["status"] == manifest["status"] != "running":
+            return
+        session = [scan for scan in own if scan.journal.attempt == attempt]
+        ends = [event for scan in session for event in scan.events if "end" in event]
+        if ends:
+            end = ends[-1]["end"]
+            manifests.finish(
+                manifest, attempt, end["status"], ends[-1]["time"], end.get("exception")
+            )
+            return
+        opened = [scan.journal.header.time for scan in session if scan.journal.header]
+        last = max([scan.last_time for scan in session] + opened)
+        manifests.finish(manifest, attempt, "interrupted", last, None)
+
+    def _write_group(
+        self, scratch: str, stem: str, group: GroupSchema, spill: Spill
+    ) -> dict[str, Any]:
+        """Write, sync and compare the files of one group; return the group's entry."""
+        files = self._files(scratch, stem, group)
+        files.write(spill)
+        files.compare(spill)
+        return files.entry()
+
+    def _files(self, folder: str, stem: str, group: GroupSchema) -> GroupFiles:
+        """Return the files of one group in a folder of the run."""
+        from blackboxml.sealed import GroupFiles  # noqa: PLC0415 - imports pyarrow and h5py
+
+        rewinds = [rewind for scan in self.scans for rewind in scan.rewinds]
+        said = described(self.scans)
+        place = str(self._directory.path / folder)
+        return GroupFiles(group, self._identity, rewinds, said, place, stem)
+
+
+class Spill:
+    """A scratch file that keeps the parts of all groups until their tables are written."""
+
+    def __init__(self, directory: Directory, name: str) -> None:
+        """Create the file."""
+        self._fd = directory.create(name)
+        self._end = 0
+        self._places: dict[str, list[tuple[tuple[Key, ...], pa.Schema, int, int]]] = {}
+
+    def append(self, part: Part) -> None:
+        """Put a part by."""
+        data = part.batch.serialize()
+        write_all(self._fd, data)
+        places = self._places.setdefault(part.group, [])
+        schema = part.batch.schema
+        if places and places[-1][1].equals(schema):
+            schema = places[-1][1]
+        places.append((part.keys, schema, self._end, data.size))
+        self._end += data.size
+
+    def tables(self, group: GroupSchema, schema: pa.Schema) -> Iterator[pa.Table]:
+        """Yield the rows of a group with the columns of its table, a row group at a time."""
+        import pyarrow as pa  # noqa: PLC0415 - an empty run never needs it
+
+        from blackboxml.table import Part  # noqa: PLC0415
+
+        rows = max(1024, min(_ROW_GROUP_ROWS, _ROW_GROUP_BYTES // (8 * len(schema))))
+        waiting: list[pa.RecordBatch] = []
+        count = 0
+        for keys, batch_schema, offset, size in self._places.get(group.name, []):
+            data = os.pread(self._fd, size, offset)
+            batch = pa.ipc.read_record_batch(pa.py_buffer(data), batch_schema)
+            waiting.append(group.conform(Part(group.name, keys, batch), schema))
+            count += batch.num_rows
+            while count >= rows:
+                table = pa.Table.from_batches(waiting, schema)
+                yield table.slice(0, rows).combine_chunks()
+                waiting = table.slice(rows).to_batches()
+                count -= rows
+        if count:
+            yield pa.Table.from_batches(waiting, schema).combine_chunks()
+
+    def __enter__(self) -> Spill:
+        """Return the spill."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file; whoever made the scratch folder removes it."""
+        os.close(self._fd)
+
+
+def journal_entries(scans: list[Scan]) -> list[dict[str, Any]]:
+    """Return what the manifest says of each journal: enough to make it again from the tables."""
+    entries: dict[str, dict[str, Any]] = {}
+    places = {scan.journal.name: (scan.journal.rank, scan.journal.ordinal) for scan in scans}
+    for scan in scans:
+        journal = scan.journal
+        entry = entries.get(journal.name)
+        if entry is None:
+            entry = entries[journal.name] = {
+                "file": journal.name,
+                "rank": journal.rank,
+                "attempt": journal.attempt,
+                "first_seq": journal.first_seq,
+                "records": 0,
+            }
+            if journal.header is not None:
+                entry |= {"time": journal.header.time, "process": journal.header.process}
+            entry["events"] = []
+        entry["records"] += scan.records
+        entry["events"] += scan.events
+    return sorted(entries.values(), key=lambda entry: places[entry["file"]])
+
+
+def entry_files(entry: dict[str, Any]) -> list[str]:
+    """Return the files of a group that the manifest names."""
+    return [entry[kind] for kind in ("table", "dataset") if kind in entry]
+
+
+@contextlib.contextmanager
+def scratch_folder(directory: Directory) -> Iterator[str]:
+    """Make a folder for unfinished files, and remove it in the end."""
+    name = f"{SCRATCH}seal-{secrets.token_hex(4)}"
+    os.mkdir(name, 0o700, dir_fd=directory.fd)
+    try:
+        yield name
+    finally:
+        with contextlib.suppress(OSError):
+            directory.remove(name)
+
+
+def described(scans: list[Scan]) -> dict[str, dict[str, str]]:
+    """Return unit and description by metric; what was said later wins."""
+    found: dict[str, dict[str, str]] = {}
+    for scan in scans:
+        for event in scan.events:
+            said = event.get("describe")
+            if isinstance(said, dict) and isinstance(said.get("metric"), str):
+                texts = {
+                    key: said[key] for key in ("unit", "description") if isinstance(said.get(key), str)
+                }
+                found.setdefault(said["metric"], {}).update(texts)
+    return found
+
+
+def rewinds_of(manifest: Manifest) -> list[Rewind]:
+    """Return the rewinds that a sealed manifest lists."""
+    return [
+        Rewind(entry["rank"], entry["attempt"], event["seq"], event["rewind"]["step"])
+        for entry in manifest.get("journals", [])
+        for event in entry["events"]
+        if "rewind" in event
+    ]
+
+
+def digest(directory: Directory, name: str) -> tuple[int, str]:
+    """Return the size in bytes and the SHA-256 of a file of the run."""
+    sha = hashlib.sha256()
+    size = 0
+    with directory.reading(name) as descriptor:
+        while part := os.read(descriptor, _HASH_BLOCK):
+            sha.update(part)
+            size += len(part)
+    return size, sha.hexdigest()
+
+
+def list_files(directory: Directory, without: set[Any]) -> dict[str, Any]:
+    """Return size and digest of every file of a run but the manifest and the sums.
+
+    Links, special files, scratch and names that a run must not hold are left out: they are not
+    part of the run.
+    """
+    files: dict[str, Any] = {}
+    for name in walk(directory):
+        if name not in without and name not in {MANIFEST, SUMS}:
+            size, sha = digest(directory, name)
+            files[name] = {"bytes": size, "sha256": sha}
+    return files
+
+
+def walk(directory: Directory, folder: str = "") -> Iterator[str]:
+    """Yield the regular files of a run in byte order of their paths, following no link."""
+    place = directory.path / folder if folder else directory.path
+    found = sorted(os.scandir(place), key=lambda entry: entry.name)
+    for entry in found:
+        name = f"{folder}/{entry.name}" if folder else entry.name
+        try:
+            check_relative(name)
+        except UnsafePathError:
+            continue
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            yield from walk(directory, name)
+        elif stat.S_ISREG(mode):
+            yield name
+
+
+def write_manifest(directory: Directory, manifest: Manifest) -> None:
+    """Replace the manifest of a sealed run, one generation on, then the checksums."""
+    manifest["generation"] = manifest.get("generation", -1) + 1
+    data = manifests.encode(manifest)
+    directory.replace(MANIFEST, data)
+    directory.replace(SUMS, sums(manifest, data))
+
+
+def sums(manifest: Manifest, data: bytes) -> bytes:
+    """Return `SHA256SUMS`: what `sha256sum -c` reads, sorted by path.
+
+    Args:
+        manifest: The manifest of a sealed run.
+        data: Its bytes in `run.json`.
+    """
+    digests = {name: entry["sha256"] for name, entry in manifest["files"].items()}
+    digests[MANIFEST] = hashlib.sha256(data).hexdigest()
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
+
+
+def _is_sealed(directory: Directory, manifest: Manifest, journals: list[JournalFile]) -> bool:
+    """Tell whether nothing needs to be done.
+
+    Raises:
+        SealError: If a sealed journal has changed: it must not replace good tables.
+    """
+    if "sealed" not in manifest:
+        return False
+    listed = {entry["file"] for entry in manifest["journals"]}
+    if listed != {journal.name for journal in journals}:
+        return False
+    files = manifest["files"]
+    for name in listed:
+        if digest(directory, name) != (files[name]["bytes"], files[name]["sha256"]):
+            message = (
+                f"{directory.path / name} is not what it was when the run was sealed; "
+                f"its tables are kept. See `blackbox validate {directory.path}`"
+            )
+            raise SealError(message)
+    try:
+        for name, entry in files.items():
+            if digest(directory, name) != (entry["bytes"], entry["sha256"]):
+                return False
+        expected = sums(manifest, directory.read(MANIFEST, LIMITS.manifest_bytes))
+        return directory.read(SUMS, 2**30) == expected
+    except (OSError, BlackboxError):
+        return False
+
+
+def _refuse_live(directory: Directory, manifest: Manifest, journals: list[JournalFile]) -> None:
+    """Refuse a run that is being written.
+
+    Raises:
+        RunIsLiveError: Saying what to do.
+    """
+    if determine(directory, manifest, journals).status == "running":
+        message = (
+            f"{directory.path} is being written; seal it when its run has ended "
+            "(leaving the run seals it)"
+        )
+        raise RunIsLiveError(message)
+
+
+def _has_points(scan: Scan, directory: Directory) -> bool:
+    """Tell whether a small journal has points; if not, it is read with that, without pyarrow."""
+    with directory.reading(scan.journal.name) as descriptor:
+        data = os.pread(descriptor, scan.journal.size, 0)
+    if b'"metrics"' in data:
+        return True
+    for block in scan.blocks(directory):
+        scan.read(block)
+    return False
+
+
+def _ignore(share: float) -> None:
+    """Report progress to nobody."""

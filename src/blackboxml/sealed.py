@@ -1,0 +1,367 @@
+"""The sealed files of one group: Parquet and HDF5, written together, compared, opened safely."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+from blackboxml.dataset import COORDINATES, Dataset, DatasetWriter, choose_fill, fill_candidates
+from blackboxml.dataset import filled as filled_column
+from blackboxml.dataset import variables as variable_names
+from blackboxml.errors import LimitError, SealError, TableError
+from blackboxml.journal import spell
+from blackboxml.merge import effective_mask
+from blackboxml.model import LIMITS, Limits, Rewind
+from blackboxml.table import INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from blackboxml.files import Directory
+    from blackboxml.seal import Spill
+    from blackboxml.table import GroupSchema, Key
+
+_TYPE_NAMES: Final = {pa.bool_(): "bool", pa.int64(): "int64", pa.float64(): "float64"}
+
+
+class GroupFiles:
+    """Writes, compares and describes the table and the dataset of one group."""
+
+    def __init__(  # noqa: PLR0913, PLR0917
+        self,
+        group: GroupSchema,
+        run: Mapping[str, str],
+        rewinds: Sequence[Rewind],
+        described: Mapping[str, Mapping[str, str]],
+        folder: str,
+        stem: str,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            group: Columns, types and number of rows.
+            run: `id` and `name`.
+            rewinds: All rewinds of the run.
+            described: `unit` and `description` by metric.
+            folder: Path of the folder that receives the files.
+            stem: Name of the files without suffix.
+        """
+        self.table, self.dataset = f"{stem}.parquet", f"{stem}.h5"
+        self.schema = group.schema(run)
+        self._group = group
+        self._run = run
+        self._rewinds = rewinds
+        self._described = described
+        self._folder = folder
+        self._counts: dict[Key, int] = dict.fromkeys(group.keys, 0)
+        self._last: dict[Key, tuple[int, Any]] = {}
+        self._rows = group.rows
+        self._fills: dict[Key, Any] = {}
+
+    def write(self, spill: Spill) -> None:
+        """Write both files and make them durable."""
+        self._survey(spill)
+        with contextlib.ExitStack() as stack:
+            table_writer = stack.enter_context(self._table_writer())
+            dataset_writer = None
+            if self._rows:
+                dataset_writer = stack.enter_context(self._dataset_writer())
+            for rows in spill.tables(self._group, self.schema):
+                table_writer.write_table(rows)
+                counting = self.effective(rows)
+                self._account(counting)
+                if dataset_writer is not None:
+                    dataset_writer.append(counting)
+        for name in self.names:
+            descriptor = os.open(f"{self._folder}/{name}", os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def compare(self, spill: Spill, *, dataset: bool = True) -> None:
+        """Open what was written and compare every value.
+
+        Args:
+            spill: What the journals say.
+            dataset: Compare the HDF5 file too.
+
+        Raises:
+            SealError: If a value differs.
+        """
+        with pq.ParquetFile(
+            f"{self._folder}/{self.table}", page_checksum_verification=True
+        ) as written:
+            if not written.schema_arrow.equals(self.schema) or (
+                written.metadata.num_rows != self._group.rows
+            ):
+                self._differs(self.table, "its schema or number of rows")
+            place = 0
+            for rows in spill.tables(self._group, self.schema):
+                self._compare_table(rows, written, place)
+                place += 1
+        if dataset and self._rows:
+            self._compare_dataset(spill)
+
+    @property
+    def names(self) -> list[str]:
+        """The files: the table, and the dataset if a row counts."""
+        return [self.table, self.dataset] if self._rows else [self.table]
+
+    def effective(self, rows: pa.Table) -> pa.Table:
+        """Return the rows that no rewind superseded."""
+        return effective_rows(rows, self._rewinds)
+
+    def entry(self) -> dict[str, Any]:
+        """Return what the manifest says of the group."""
+        columns = self._group.columns()
+        variables = variable_names(self._group)
+        metrics: dict[str, Any] = {}
+        for key in self._group.keys:
+            said = metrics.setdefault(key[0], {})
+            if key[1] is not None:
+                said.setdefault("statistics", []).append(key[1])
+                continue
+            said["type"] = _TYPE_NAMES[self._group.type_of(key)]
+            said["column"] = columns[key]
+            if self._rows:
+                said["variable"] = variables[key]
+            said["count"] = self._counts[key]
+            if key in self._last:
+                said["last"] = self._last[key][1]
+        for metric, said in metrics.items():
+            said.update(self._described.get(metric, {}))
+        entry: dict[str, Any] = {
+            "rows": self._group.rows,
+            "superseded": self._group.rows - self._rows,
+            "table": self.table,
+        }
+        if self._rows:
+            entry["dataset"] = self.dataset
+        return entry | {"metrics": metrics}
+
+    def _survey(self, spill: Spill) -> None:
+        """Count the effective rows, and find a value for "not logged" where one is needed."""
+        group = self._group
+        sparse = [key for key in group.keys if group.counts.get(key, 0) < group.rows]
+        if not sparse and not self._rewinds:
+            return
+        used: dict[Key, set[int]] = {key: set() for key in sparse}
+        self._rows = 0
+        for rows in spill.tables(group, self.schema):
+            counting = self.effective(rows)
+            self._rows += counting.num_rows
+            for place, key in enumerate(group.keys, start=len(INDEX)):
+                if key in sparse:
+                    values = counting.column(place).drop_null().to_numpy(zero_copy_only=False)
+                    for index, fill in enumerate(fill_candidates(group.type_of(key))):
+                        if ((values == fill) | ((values != values) & (fill != fill))).any():  # noqa: PLR0124
+                            used[key].add(index)
+        self._fills = {key: choose_fill(group.type_of(key), used[key]) for key in sparse}
+
+    def _account(self, rows: pa.Table) -> None:
+        """Count the values of each column, and keep the one at the greatest step."""
+        if not rows.num_rows:
+            return
+        steps = rows.column("step").to_numpy()
+        for place, key in enumerate(self._group.keys, start=len(INDEX)):
+            column = rows.column(place)
+            there = np.flatnonzero(column.is_valid().to_numpy()) if column.null_count else None
+            own = steps if there is None else steps[there]
+            if not len(own):
+                continue
+            self._counts[key] += len(own)
+            at = len(own) - 1 - int(np.argmax(own[::-1]))
+            step = int(own[at])
+            if key not in self._last or step >= self._last[key][0]:
+                value = column[at if there is None else int(there[at])].as_py()
+                self._last[key] = (step, spell(value))
+
+    def _dataset_writer(self) -> DatasetWriter:
+        """Return a writer of the dataset."""
+        return DatasetWriter(
+            f"{self._folder}/{self.dataset}",
+            self._group,
+            self._rows,
+            self._run,
+            self._fills,
+            self._described,
+        )
+
+    def _table_writer(self) -> pq.ParquetWriter:
+        """Return a writer of the table: zstd, page checksums, encodings that suit numbers."""
+        names = self.schema.names
+        encodings = dict.fromkeys(names[: len(INDEX)], "DELTA_BINARY_PACKED")
+        encodings["time"] = "BYTE_STREAM_SPLIT"
+        for column in list(self.schema)[len(INDEX) :]:
+            if column.type == pa.float64():
+                encodings[column.name] = "BYTE_STREAM_SPLIT"
+            elif column.type == pa.int64():
+                encodings[column.name] = "DELTA_BINARY_PACKED"
+        return pq.ParquetWriter(
+            f"{self._folder}/{self.table}",
+            self.schema,
+            compression="zstd",
+            use_dictionary=False,
+            column_encoding=encodings,
+            write_page_checksum=True,
+        )
+
+    def _compare_table(self, rows: pa.Table, written: pq.ParquetFile, place: int) -> None:
+        """Compare one row group."""
+        found = written.read_row_group(place)
+        for name in rows.column_names:
+            if not same(rows.column(name), found.column(name)):
+                self._differs(self.table, f"column {name!r} of row group {place}")
+
+    def _compare_dataset(self, spill: Spill) -> None:
+        """Compare the HDF5 file with the effective rows."""
+        variables = variable_names(self._group)
+        with Dataset(f"{self._folder}/{self.dataset}", LIMITS_OF_OWN_FILES) as written:
+            start = 0
+            for rows in spill.tables(self._group, self.schema):
+                counting = self.effective(rows)
+                if not counting.num_rows:
+                    continue
+                where = slice(start, start + counting.num_rows)
+                start = where.stop
+                for name in COORDINATES:
+                    expected = counting.column(name).to_numpy()
+                    if not np.array_equal(written.read(name, where), expected):
+                        self._differs(self.dataset, f"coordinate {name!r}")
+                for place, key in enumerate(self._group.keys, start=len(INDEX)):
+                    expected = filled_column(counting.column(place), self._fills.get(key))
+                    found = written.read(variables[key], where)
+                    if found.tobytes() != expected.tobytes():
+                        self._differs(self.dataset, f"variable {variables[key]!r}")
+
+    def _differs(self, name: str, what: str) -> None:
+        """Refuse a file that does not hold what was written."""
+        message = (
+            f"{name} does not read back the same: {what} differs; the journal is untouched. "
+            "Check the disk and the memory of this machine, then seal again"
+        )
+        raise SealError(message)
+
+
+LIMITS_OF_OWN_FILES: Final = Limits(table_bytes=2**62, metric_names=2**31)
+"""What was written a moment ago is not bounded by what a reader of foreign files accepts."""
+
+
+def same(left: pa.ChunkedArray, right: pa.ChunkedArray) -> bool:
+    """Tell whether two columns are equal bit for bit: NaN equals NaN, and 0.0 is not -0.0."""
+    if left.type != right.type:
+        return False
+    if left.type == pa.float64():
+        return bool(_bits(left).equals(_bits(right)))
+    return bool(left.equals(right))
+
+
+def effective_rows(rows: pa.Table, rewinds: Sequence[Rewind]) -> pa.Table:
+    """Return the rows of a table that no rewind superseded."""
+    if not rewinds or not rows.num_rows:
+        return rows
+    arrays = {name: rows.column(name).to_numpy() for name in ("rank", "attempt", "seq", "step")}
+    mask = effective_mask(rewinds, **arrays)
+    return rows if mask.all() else rows.filter(pa.array(mask))
+
+
+def open_table(directory: Directory, name: str, limits: Limits = LIMITS) -> pq.ParquetFile:
+    """Open a table of a run, after looking at what it declares.
+
+    The caller closes it. Page checksums are verified as pages are read.
+
+    Raises:
+        TableError: If it is missing, damaged, or no table of this format.
+        LimitError: If it is larger than a reader accepts.
+        UnsafePathError: If it is a link or a special file.
+    """
+    try:
+        descriptor = directory.open(name)
+    except FileNotFoundError:
+        message = f"{directory.path / name} is missing; `blackbox seal {directory.path}` makes it"
+        raise TableError(message) from None
+    try:
+        # Opened by descriptor: what was checked is what is read, even if the name changes.
+        source = pa.OSFile(f"/dev/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    try:
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        metadata = file.metadata
+        schema = file.schema_arrow
+        wrong = [
+            column.name
+            for place, column in enumerate(schema)
+            if column.type not in _TYPE_NAMES and place >= len(INDEX)
+        ]
+    except (pa.ArrowException, OSError) as error:
+        message = f"{directory.path / name} is damaged: {error}"
+        raise TableError(message) from None
+    if [*schema.names[: len(INDEX)]] != [*INDEX] or wrong or (
+        [column.type for column in list(schema)[: len(INDEX)]] != [*INDEX.values()]
+    ):
+        message = f"{directory.path / name} is not a table of a run: {wrong or schema.names[:5]}"
+        raise TableError(message)
+    declared = metadata.num_rows * metadata.num_columns * 8
+    if declared > limits.table_bytes:
+        message = (
+            f"{directory.path / name} decodes to {declared:,} bytes, a reader accepts "
+            f"{limits.table_bytes:,}: give open_run a higher Limits(table_bytes=…), "
+            "or read it lazily"
+        )
+        raise LimitError(message)
+    return file
+
+
+def read_table(
+    directory: Directory, name: str, limits: Limits, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return a table of a run.
+
+    Args:
+        directory: The run.
+        name: File name.
+        limits: What a reader accepts.
+        columns: Names of columns, or None for all.
+
+    Raises:
+        TableError: If it is missing or damaged.
+        LimitError: If it is larger than a reader accepts.
+    """
+    file = open_table(directory, name, limits)
+    try:
+        return file.read(columns=None if columns is None else list(columns))
+    except (pa.ArrowException, OSError) as error:
+        message = f"{directory.path / name} is damaged: {error}"
+        raise TableError(message) from None
+    finally:
+        file.close(force=True)
+
+
+def iterate_table(directory: Directory, name: str, limits: Limits) -> Iterator[pa.Table]:
+    """Yield a table of a run a row group at a time.
+
+    Raises:
+        TableError: If it is missing or damaged.
+    """
+    file = open_table(directory, name, limits)
+    try:
+        for place in range(file.metadata.num_row_groups):
+            yield file.read_row_group(place)
+    except (pa.ArrowException, OSError) as error:
+        message = f"{directory.path / name} is damaged: {error}"
+        raise TableError(message) from None
+    finally:
+        file.close(force=True)
+
+
+def _bits(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return floats as the integers that their bits spell."""
+    return pa.chunked_array([chunk.view(pa.int64()) for chunk in column.chunks], pa.int64())

@@ -1,0 +1,109 @@
+"""Is the run alive? What a reader may say, and how it knows.
+
+An `end` record proves how an attempt ended. Without one, a process that is known to be gone proves
+a crash; a journal that nobody touched for two minutes proves nothing, and is called stale.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from blackboxml import process
+from blackboxml.journal import read_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from blackboxml.files import Directory
+    from blackboxml.manifest import Manifest
+    from blackboxml.merge import JournalFile
+    from blackboxml.model import ReaderStatus
+
+STALE_SECONDS: Final = 120.0
+"""Silence after which a run on another machine is called stale; eight heartbeats."""
+
+ENDED: Final = frozenset(["completed", "failed", "interrupted"])
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a reader says of a run.
+
+    Attributes:
+        status: The status.
+        reason: How that is known, for a person.
+    """
+
+    status: ReaderStatus
+    reason: str
+
+
+@dataclass(slots=True)
+class Watch:
+    """What one reader saw of a journal, and when by its own clock."""
+
+    seen: tuple[int, int] | None = None
+    since: float = field(default_factory=time.monotonic)
+
+    def silence(self, status: os.stat_result) -> float:
+        """Return for how many seconds a journal has not changed while this reader watched."""
+        now = time.monotonic()
+        state = (status.st_size, status.st_mtime_ns)
+        if state != self.seen:
+            self.since = now
+        self.seen = state
+        return now - self.since
+
+
+def determine(
+    directory: Directory,
+    manifest: Manifest,
+    journals: Sequence[JournalFile],
+    watch: Watch | None = None,
+) -> Verdict:
+    """Return the status of a run as its files and the process table prove it.
+
+    Args:
+        directory: The run.
+        manifest: Its manifest.
+        journals: Its journals.
+        watch: What this reader saw before; updated.
+    """
+    stated = str(manifest["status"])
+    own = [journal for journal in journals if journal.rank == 0] or list(journals)
+    if not own or "sealed" in manifest:
+        if stated in ENDED:
+            return Verdict(cast("ReaderStatus", stated), "the manifest says so")
+        attempts = manifest["attempts"]
+        return _alive(attempts[-1].get("process", {}) if attempts else {}, "the manifest")
+    newest = max(own, key=lambda journal: (journal.attempt, journal.ordinal))
+    with directory.reading(newest.name) as descriptor:
+        status = os.fstat(descriptor)
+        last = read_tail(descriptor, newest.start)[:1]
+    if last and isinstance(end := last[0].get("end"), dict) and end.get("status") in ENDED:
+        return Verdict(end["status"], f"{newest.name} ends so")
+    for attempt in manifest["attempts"]:
+        if attempt.get("attempt") == newest.attempt and attempt.get("status") in ENDED:
+            return Verdict(attempt["status"], "the manifest says so")
+    identity = newest.header.process if newest.header else {}
+    verdict = _alive(identity, newest.name, status.st_mtime)
+    if verdict.status != "stale":
+        return verdict
+    silence = (watch or Watch()).silence(status)
+    if silence < STALE_SECONDS:
+        return Verdict("running", f"{newest.name} changed {silence:.0f} s ago")
+    return Verdict("stale", f"{newest.name} has not changed for {silence:.0f} s")
+
+
+def _alive(identity: dict[str, Any], source: str, modified: float | None = None) -> Verdict:
+    """Return what the process table says of a writer; `stale` if it says nothing."""
+    life = process.liveness(identity, modified)
+    pid = identity.get("pid")
+    if life == "alive":
+        return Verdict("running", f"process {pid} of {source} is alive")
+    if life == "dead":
+        return Verdict("crashed", f"process {pid} of {source} is gone and wrote no end")
+    return Verdict("stale", f"the process of {source} cannot be seen from here")

@@ -1,0 +1,505 @@
+"""Journals to Arrow: the rows of each metric group, a block at a time, in bounded memory.
+
+Strategy: a block of lines is parsed by pyarrow's JSON reader with the schema known so far, while
+this thread checks the checksums of the same lines. Whatever that reader does not take exactly (an
+event, a new metric, NaN, a value of another type, damage) sends the block through the record
+reader of `scan`, which is the reference; both give the same rows.
+"""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from zlib import crc32
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from blackboxml import naming
+from blackboxml.journal import SUFFIX_BYTES
+from blackboxml.model import STATISTICS, TABLE_FORMAT, VERSION
+from blackboxml.scan import Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from blackboxml.files import Directory
+    from blackboxml.journal import Block
+    from blackboxml.model import Record
+
+Key: TypeAlias = tuple[str, str | None]
+"""A column: the full name of a metric, and a statistic across ranks or None."""
+
+INDEX: Final = {
+    "step": pa.int64(),
+    "time": pa.float64(),
+    "attempt": pa.int32(),
+    "rank": pa.int32(),
+    "seq": pa.int64(),
+}
+"""The columns that every table opens with."""
+
+METRIC: Final = b"blackbox.metric"
+STATISTIC: Final = b"blackbox.statistic"
+METADATA: Final = b"blackbox"
+
+_SMALL_BYTES = 2**18
+_PARSE_BYTES = 2**20
+_LONG_INTEGER = re.compile(rb":-?[0-9]{16,}[,}]")
+_EXACT_FLOAT = float(2**53)
+_ORDER = {pa.bool_(): 0, pa.int64(): 1, pa.float64(): 2}
+_SUFFIX = b',"crc":""}'
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows of one group.
+
+    Attributes:
+        group: The group's name.
+        keys: What the columns behind the index are.
+        batch: The index columns, then one column per key; columns are named by position.
+        rounded: Attempt, rank and `seq` of rows with an integer that became the nearest float64.
+    """
+
+    group: str
+    keys: tuple[Key, ...]
+    batch: pa.RecordBatch
+    rounded: frozenset[tuple[int, int, int]] = frozenset()
+
+
+@dataclass(slots=True)
+class GroupSchema:
+    """What a group's table will look like, gathered while its parts go by.
+
+    Attributes:
+        name: The group.
+        rows: Number of rows so far.
+        types: Column types by key, in first-seen order.
+        counts: Values by key.
+        inexact: Attempt, rank and `seq` of rows with an integer that float64 rounds.
+    """
+
+    name: str
+    rows: int = 0
+    types: dict[Key, pa.DataType] = field(default_factory=dict)
+    counts: dict[Key, int] = field(default_factory=dict)
+    inexact: set[tuple[int, int, int]] = field(default_factory=set)
+
+    def add(self, part: Part) -> None:
+        """Count a part in: new columns, wider types."""
+        self.rows += part.batch.num_rows
+        self.inexact |= part.rounded
+        for key, column in zip(part.keys, part.batch.columns[len(INDEX) :], strict=True):
+            self.types[key] = join(self.types.get(key), column.type)
+            self.counts[key] = self.counts.get(key, 0) + len(column) - column.null_count
+
+    @property
+    def keys(self) -> list[Key]:
+        """The columns in table order: metrics as first seen, each followed by its statistics."""
+        metrics = dict.fromkeys(metric for metric, _ in self.types)
+        return [
+            (metric, statistic)
+            for metric in metrics
+            for statistic in (None, *STATISTICS)
+            if statistic is None or (metric, statistic) in self.types
+        ]
+
+    def type_of(self, key: Key) -> pa.DataType:
+        """Return the type of a column; float64 for a metric of which there are only statistics."""
+        return self.types.get(key, pa.float64())
+
+    def columns(self) -> dict[Key, str]:
+        """Return the column name of each key."""
+        metrics = dict.fromkeys(metric for metric, _ in self.types)
+        plain = naming.column_names(list(metrics))
+        taken = set(plain.values())
+        names: dict[Key, str] = {}
+        for metric, statistic in self.keys:
+            name = plain[metric]
+            if statistic is not None:
+                name = naming.statistic_column(name, statistic, taken)
+                taken.add(name)
+            names[metric, statistic] = name
+        return names
+
+    def schema(self, run: Mapping[str, str]) -> pa.Schema:
+        """Return the Arrow schema of the table, with the names a reader goes by as metadata.
+
+        Args:
+            run: `id` and `name` of the run.
+        """
+        names = self.columns()
+        fields = [pa.field(name, kind, nullable=False) for name, kind in INDEX.items()]
+        for key in self.keys:
+            metadata = {METRIC: key[0].encode()}
+            if key[1] is not None:
+                metadata[STATISTIC] = key[1].encode()
+            fields.append(pa.field(names[key], self.type_of(key), metadata=metadata))
+        document = {
+            "format": {"name": TABLE_FORMAT, "version": VERSION, "features": []},
+            "run": dict(run),
+            "group": self.name,
+        }
+        return pa.schema(fields, {METADATA: orjson.dumps(document)})
+
+    def conform(self, part: Part, schema: pa.Schema) -> pa.RecordBatch:
+        """Return the rows of a part with the columns of the whole table."""
+        given = dict(zip(part.keys, part.batch.columns[len(INDEX) :], strict=True))
+        arrays = list(part.batch.columns[: len(INDEX)])
+        for key in self.keys:
+            column = given.get(key)
+            if column is None:
+                column = pa.nulls(part.batch.num_rows, self.type_of(key))
+            elif column.type != self.type_of(key):
+                column = self._widen(key, column, part.batch)
+            arrays.append(column)
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+    def _widen(self, key: Key, column: pa.Array, batch: pa.RecordBatch) -> pa.Array:
+        """Return a column as the type of the whole table; an integer takes the nearest float64."""
+        kind = self.type_of(key)
+        wide = column.cast(kind, safe=False)
+        if column.type == pa.int64():
+            for row in _rounded(column):
+                place = {name: batch.column(at)[row].as_py() for at, name in enumerate(INDEX)}
+                self.inexact.add((place["attempt"], place["rank"], place["seq"]))
+        return wide
+
+
+def join(left: pa.DataType | None, right: pa.DataType) -> pa.DataType:
+    """Return the narrowest of bool, int64 and float64 that holds both."""
+    return right if left is None or _ORDER[right] > _ORDER[left] else left
+
+
+def read_keys(schema: pa.Schema) -> list[Key]:
+    """Return what the columns of a sealed table are, the index left out."""
+    keys: list[Key] = []
+    for column in list(schema)[len(INDEX) :]:
+        metadata = column.metadata or {}
+        statistic = metadata.get(STATISTIC)
+        keys.append((
+            metadata.get(METRIC, column.name.encode()).decode(),
+            statistic.decode() if statistic is not None else None,
+        ))
+    return keys
+
+
+class Tabulator:
+    """Turns the blocks of a run's journals into parts.
+
+    Attributes:
+        scans: The journals that were read, with their events.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no known metric."""
+        self.scans: list[Scan] = []
+        self._types: dict[Key, pa.DataType] = {}
+        self._schema: pa.Schema | None = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    @staticmethod
+    def group(name: str) -> GroupSchema:
+        """Return an empty schema for a group that was met."""
+        return GroupSchema(name)
+
+    def parts(self, scan: Scan, directory: Directory) -> Iterator[Part]:
+        """Yield the rows of one journal, group by group within each block."""
+        self.scans.append(scan)
+        journal = scan.journal
+        try:
+            for block in scan.blocks(directory):
+                parts = None
+                if len(block.data) >= _SMALL_BYTES and self._types and not scan.ended:
+                    parts = self._fast(block, scan)
+                if parts is None:
+                    parts = self._slow(scan.read(block), journal.rank, journal.attempt)
+                yield from parts
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown()
+                self._pool = None
+
+    def _slow(self, records: list[Record], rank: int, attempt: int) -> Iterator[Part]:
+        """Yield the parts of records that were read one by one."""
+        grouped: dict[str, list[tuple[Record, dict[Key, Any]]]] = {}
+        for record in records:
+            for group, values in _by_group(record).items():
+                grouped.setdefault(group, []).append((record, values))
+        for group, rows in grouped.items():
+            keys = tuple(dict.fromkeys(key for _, values in rows for key in values))
+            arrays = [_column([values.get(key) for _, values in rows]) for key in keys]
+            rounded = set()
+            for key, array in zip(keys, arrays, strict=True):
+                self._learn(key, array.type)
+                if array.type == pa.float64():
+                    rounded |= {
+                        (attempt, rank, record.seq)
+                        for record, values in rows
+                        if type(value := values.get(key)) is int and int(float(value)) != value
+                    }
+            yield _part(
+                group,
+                keys,
+                _index(
+                    pa.array([record.step for record, _ in rows], pa.int64()),
+                    pa.array([record.time for record, _ in rows], pa.float64()),
+                    pa.array([record.seq for record, _ in rows], pa.int64()),
+                    rank,
+                    attempt,
+                ),
+                arrays,
+                frozenset(rounded),
+            )
+
+    def _learn(self, key: Key, kind: pa.DataType) -> None:
+        """Remember the type of a column for the next block."""
+        wider = join(self._types.get(key), kind)
+        if wider != self._types.get(key):
+            self._types[key] = wider
+            self._schema = None
+
+    def _fast(self, block: Block, scan: Scan) -> list[Part] | None:
+        """Return the parts of a block of plain records, or None if it needs the record reader."""
+        data = block.data
+        if b"null" in data or not data.endswith(b"\n"):
+            return None
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1)
+        parsing = self._pool.submit(_parse, data, self._json_schema())
+        lines = _check_lines(data, scan.limits.line_bytes)
+        table = parsing.result()
+        if table is None or table.num_rows != lines:
+            return None
+        seq = table.column("seq").to_numpy()
+        if not np.array_equal(seq, np.arange(scan.expected, scan.expected + lines)):
+            return None
+        columns = self._columns(table, data)
+        if columns is None:
+            return None
+        low, high = scan.journal.low, scan.journal.high
+        begin = max(0, low - scan.expected)
+        length = lines if high is None else max(0, high + 1 - scan.expected - begin)
+        scan.accept(lines, len(data), table.column("time")[-1].as_py())
+        return self._split(table, columns, scan, slice(begin, begin + length))
+
+    def _json_schema(self) -> pa.Schema:
+        """Return the schema of a record with the metrics known so far."""
+        if self._schema is None:
+            metrics = [
+                pa.field(name, kind) for (name, key), kind in self._types.items() if key is None
+            ]
+            ranks: dict[str, list[pa.Field]] = {}
+            for (name, key), kind in self._types.items():
+                if key is not None:
+                    ranks.setdefault(name, []).append(pa.field(key, kind))
+            fields = [
+                pa.field("seq", pa.int64()),
+                pa.field("step", pa.int64()),
+                pa.field("time", pa.float64()),
+                pa.field("metrics", pa.struct(metrics)),
+                pa.field("crc", pa.string()),
+            ]
+            if ranks:
+                members = [pa.field(name, pa.struct(keys)) for name, keys in ranks.items()]
+                fields.append(pa.field("ranks", pa.struct(members)))
+            self._schema = pa.schema(fields)
+        return self._schema
+
+    def _columns(self, table: pa.Table, data: bytes) -> dict[Key, pa.Array] | None:
+        """Return the columns of a parsed block, or None if a value is not exact or not there."""
+        required = ("seq", "step", "time", "metrics", "crc")
+        if any(table.column(name).null_count for name in required):
+            return None
+        columns: dict[Key, pa.Array] = {}
+        metrics = _combine(table.column("metrics"))
+        for index, member in enumerate(metrics.type):
+            columns[member.name, None] = metrics.field(index)
+        if "ranks" in table.column_names:
+            ranks = _combine(table.column("ranks"))
+            for index, member in enumerate(ranks.type):
+                inner = ranks.flatten()[index]
+                for place, key in enumerate(member.type):
+                    columns[member.name, key.name] = inner.flatten()[place]
+        given = {key: column for key, column in columns.items() if column.null_count < len(column)}
+        for column in given.values():
+            if column.type == pa.float64() and not _plain(column, data):
+                return None
+        return given
+
+    def _split(
+        self, table: pa.Table, columns: dict[Key, pa.Array], scan: Scan, rows: slice
+    ) -> list[Part]:
+        """Return the parts of a block: for each group the rows that have a value of it."""
+        index = _index(
+            _combine(table.column("step")),
+            _combine(table.column("time")),
+            _combine(table.column("seq")),
+            scan.journal.rank,
+            scan.journal.attempt,
+        )
+        whole = rows.start == 0 and rows.stop >= table.num_rows
+        groups: dict[str, list[Key]] = {}
+        for key in columns:
+            groups.setdefault(naming.group_of(key[0]), []).append(key)
+        present = np.zeros(table.num_rows, dtype=bool)
+        parts: list[Part] = []
+        for group, keys in groups.items():
+            arrays = [columns[key] for key in keys]
+            part = _part(group, tuple(keys), index, arrays)
+            mask = _any_valid(arrays)
+            present |= True if mask is None else mask
+            if mask is not None or not whole:
+                chosen = np.zeros(table.num_rows, dtype=bool)
+                chosen[rows] = True if mask is None else mask[rows]
+                part = Part(group, part.keys, part.batch.filter(pa.array(chosen)))
+            if part.batch.num_rows:
+                parts.append(_without_empty(part))
+        for row in np.flatnonzero(~present).tolist():
+            if rows.start <= row < rows.stop:
+                event = {name: table.column(name)[row].as_py() for name in ("seq", "step", "time")}
+                scan.events.append({**event, "metrics": {}})
+        return parts
+
+
+def _by_group(record: Record) -> dict[str, dict[Key, Any]]:
+    """Return the values of a record by group and column."""
+    groups: dict[str, dict[Key, Any]] = {}
+    for name, value in record.metrics.items():
+        groups.setdefault(naming.group_of(name), {})[name, None] = value
+    for name, statistics in record.ranks.items():
+        group = groups.setdefault(naming.group_of(name), {})
+        for key, value in statistics.items():
+            group[name, key] = value
+    return groups
+
+
+def _column(values: Sequence[Any]) -> pa.Array:
+    """Return values, None where absent, as bool, int64 or float64: the narrowest that holds all."""
+    kinds = {type(value) for value in values} - {type(None)}
+    if float in kinds:
+        floats = [None if value is None else float(value) for value in values]
+        return pa.array(floats, pa.float64())
+    if int in kinds:
+        integers = [None if value is None else int(value) for value in values]
+        return pa.array(integers, pa.int64())
+    return pa.array(values, pa.bool_())
+
+
+def _index(step: pa.Array, time: pa.Array, seq: pa.Array, rank: int, attempt: int) -> list[Any]:
+    """Return the index columns of rows that one journal holds."""
+    rows = len(step)
+    attempts = pa.array(np.full(rows, attempt, np.int32))
+    ranks = pa.array(np.full(rows, rank, np.int32))
+    return [step, time, attempts, ranks, seq]
+
+
+def _part(
+    group: str,
+    keys: tuple[Key, ...],
+    index: list[Any],
+    arrays: list[Any],
+    rounded: frozenset[tuple[int, int, int]] = frozenset(),
+) -> Part:
+    """Return rows as a part, its columns named by position."""
+    columns = [*index, *arrays]
+    names = [str(place) for place in range(len(columns))]
+    return Part(group, keys, pa.RecordBatch.from_arrays(columns, names), rounded)
+
+
+def _without_empty(part: Part) -> Part:
+    """Return a part without the columns in which it has no value."""
+    columns = part.batch.columns
+    filled = [
+        (key, column)
+        for key, column in zip(part.keys, columns[len(INDEX) :], strict=True)
+        if column.null_count < len(column)
+    ]
+    if len(filled) == len(part.keys):
+        return part
+    keys = tuple(key for key, _ in filled)
+    return _part(part.group, keys, columns[: len(INDEX)], [column for _, column in filled])
+
+
+def _parse(data: bytes, schema: pa.Schema) -> pa.Table | None:
+    """Return records as a table, or None if one does not fit the schema exactly."""
+    import pyarrow.json as pj  # noqa: PLC0415 - small runs never need it
+
+    try:
+        return pj.read_json(
+            pa.BufferReader(data),
+            read_options=pj.ReadOptions(block_size=_PARSE_BYTES),
+            parse_options=pj.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="error"
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def _check_lines(data: bytes, line_bytes: int) -> int:
+    """Return how many lines there are, or -1 if a checksum is wrong or a line too long."""
+    count = 0
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", min(start + _SMALL_BYTES, len(data) - 1)) + 1
+        lines = data[start:end].split(b"\n")
+        lines.pop()
+        if not _check_some(lines, line_bytes):
+            return -1
+        count += len(lines)
+        start = end
+    return count
+
+
+def _check_some(lines: list[bytes], line_bytes: int) -> bool:
+    """Tell whether all lines end in their checksum."""
+    if max(map(len, lines)) >= line_bytes or min(map(len, lines)) <= SUFFIX_BYTES:
+        return False
+    suffix = b"".join([line[-SUFFIX_BYTES:-10] + line[-2:] for line in lines])
+    if suffix != _SUFFIX * len(lines):
+        return False
+    digits = b"".join([line[-10:-2] for line in lines])
+    if digits.lower() != digits:
+        return False
+    try:
+        stated = np.frombuffer(bytes.fromhex(digits.decode("ascii")), ">u4")
+    except ValueError:
+        return False
+    found = np.fromiter((crc32(line[:-SUFFIX_BYTES]) for line in lines), np.uint32, len(lines))
+    return bool(np.array_equal(stated, found))
+
+
+def _combine(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _rounded(column: pa.Array) -> list[int]:
+    """Return the rows whose integer is not a float64."""
+    values = column.fill_null(0).to_numpy()
+    far = np.flatnonzero(np.abs(values.astype(np.float64)) >= _EXACT_FLOAT)
+    return [row for row in far.tolist() if int(float(int(values[row]))) != int(values[row])]
+
+
+def _plain(column: pa.Array, data: bytes) -> bool:
+    """Tell whether all floats are finite, and none was an integer that float64 may round."""
+    values = np.abs(column.drop_null().to_numpy() if column.null_count else column.to_numpy())
+    if (values < _EXACT_FLOAT).all():
+        return True
+    return bool(np.isfinite(values).all()) and not _LONG_INTEGER.search(data)
+
+
+def _any_valid(arrays: Iterable[pa.Array]) -> Any:  # noqa: ANN401 - an array of bool, or None
+    """Return which rows have a value in any column, or None if all have."""
+    mask: Any = None
+    for array in arrays:
+        if not array.null_count:
+            return None
+        valid = array.is_valid().to_numpy(zero_copy_only=False)
+        mask = valid if mask is None else mask | valid
+    return mask
