@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blackboxml import manifest as manifests
 from blackboxml import naming
 from blackboxml.errors import BlackboxError
 from blackboxml.model import MANIFEST, SCRATCH
@@ -29,18 +31,20 @@ def find_runs(root: str | os.PathLike[str]) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith(SCRATCH) or not entry.is_dir(follow_symlinks=False):
             continue
-        if _looks_like_run(entry.path):
+        if looks_like_run(entry.path):
             yield Path(entry.path)
         else:
             yield from find_runs(entry.path)
 
 
-def open_runs(root: str | os.PathLike[str]) -> Iterator[tuple[Path, RunReader | BlackboxError]]:
+def open_runs(
+    root: str | os.PathLike[str],
+) -> Iterator[tuple[Path, RunReader | BlackboxError | OSError]]:
     """Yield every run below a folder, or why it cannot be read."""
     for path in find_runs(root):
         try:
             yield path, open_run(path)
-        except BlackboxError as error:
+        except (BlackboxError, OSError) as error:
             yield path, error
 
 
@@ -51,15 +55,15 @@ def newest_run(root: str | os.PathLike[str], name: str) -> Path | None:
         root: Folder of runs.
         name: The name as it was given, not the name of the directory.
     """
-    found = [
-        (reader.start, path)
-        for path, reader in open_runs(root)
-        if not isinstance(reader, BlackboxError) and reader.name == name
-    ]
+    found: list[tuple[float, Path]] = []
+    for path, reader in open_runs(root):
+        if not isinstance(reader, BlackboxError | OSError) and reader.name == name:
+            with suppress(ValueError):  # a damaged manifest must not hide the other runs
+                found.append((manifests.seconds(reader.manifest["start"]), path))
     return max(found)[1] if found else None
 
 
-def _looks_like_run(path: str) -> bool:
+def looks_like_run(path: str | os.PathLike[str]) -> bool:
     """Tell whether a directory has a manifest or a journal."""
     try:
         names = os.listdir(path)

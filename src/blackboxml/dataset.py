@@ -37,6 +37,8 @@ _FILLS: dict[type, tuple[Any, ...]] = {
     np.int64: (-(2**63), -(2**63) + 1, 2**63 - 1, 2**63 - 2),
     np.int8: (-1,),
 }
+_ATTACHMENTS = frozenset(["DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"])
+_ATTRIBUTE_BYTES = 2**20
 _TYPES: dict[pa.DataType, type] = {pa.float64(): np.float64, pa.int64(): np.int64, pa.bool_(): np.int8}
 
 
@@ -193,6 +195,38 @@ class Dataset:
             raise TableError(message) from None
         return values
 
+    def attributes(self, name: str | None = None) -> dict[str, Any]:
+        """Return the attributes of a variable, or of the file: texts and numbers.
+
+        Those by which HDF5 itself attaches scales to dimensions are left out.
+
+        Raises:
+            TableError: If one is of variable length, a reference, or too large.
+        """
+        target = self._file if name is None else self._file[name]
+        found: dict[str, Any] = {}
+        try:
+            for key in target.attrs:
+                if key not in _ATTACHMENTS:
+                    found[key] = _read_attribute(target.attrs, key)
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+            if isinstance(error, TableError):
+                raise
+            message = f"the attributes of {name or 'the file'!r} are damaged: {error}"
+            raise TableError(message) from None
+        return found
+
+    def layout(self, name: str) -> tuple[tuple[int, ...], frozenset[int]]:
+        """Return the shape of a variable, and the numbers of its filters."""
+        variable = self._file[name]
+        creation = variable.id.get_create_plist()
+        filters = (creation.get_filter(index)[0] for index in range(creation.get_nfilters()))
+        return tuple(variable.shape), frozenset(filters)
+
+    def type_of(self, name: str) -> str:
+        """Return the type of a variable, as numpy names it."""
+        return str(self._file[name].dtype)
+
     def __enter__(self) -> Dataset:
         """Return the dataset."""
         return self
@@ -253,6 +287,24 @@ def _attribute(target: Any, name: str, text: str) -> None:  # noqa: ANN401
     """Set a text of fixed length."""
     data = text.encode() or b"\0"
     target.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
+
+
+def _read_attribute(attributes: Any, key: str) -> Any:  # noqa: ANN401
+    """Return an attribute of fixed size: a text, or an array of numbers."""
+    identity = attributes.get_id(key)
+    kind = identity.get_type()
+    text = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+    number = isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID)
+    if not text and not number:
+        message = f"the attribute {key!r} is neither a text of fixed length nor numbers"
+        raise TableError(message)
+    if identity.get_storage_size() > _ATTRIBUTE_BYTES:
+        message = f"the attribute {key!r} has {identity.get_storage_size():,} bytes"
+        raise TableError(message)
+    value = attributes[key]
+    if text:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    return value
 
 
 def _check(file: Any, limits: Limits) -> list[str]:  # noqa: ANN401

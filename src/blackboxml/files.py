@@ -23,11 +23,15 @@ from blackboxml.model import SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 _SEGMENT = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,128}\Z")
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _BLOCK = 2**20
+
+SYNC_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What a file system says that cannot sync a file or a directory."""
 
 
 def check_relative(name: str) -> None:
@@ -92,7 +96,7 @@ class Directory:
         with contextlib.suppress(AttributeError, OSError):
             self.close()
 
-    def __enter__(self) -> Directory:
+    def __enter__(self) -> Self:
         """Return the directory itself."""
         return self
 
@@ -197,7 +201,7 @@ class Directory:
         try:
             try:
                 write_all(descriptor, data)
-                os.fsync(descriptor)
+                _sync(descriptor)
             finally:
                 os.close(descriptor)
             self.rename(temporary, name)
@@ -215,14 +219,32 @@ class Directory:
         try:
             os.unlink(name, dir_fd=self.fd)
         except (IsADirectoryError, PermissionError):
-            with os.scandir(self.path / name) as entries:
-                inside = [f"{name}/{entry.name}" for entry in entries]
+            if not self._is_folder(name):
+                raise
+            folder = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=self.fd)
+            try:
+                inside = os.listdir(folder)
+            finally:
+                os.close(folder)
             for entry in inside:
-                self.remove(entry)
+                self.remove(f"{name}/{entry}")
             os.rmdir(name, dir_fd=self.fd)
         except FileNotFoundError:
             pass
 
+    def _is_folder(self, name: str) -> bool:
+        """Tell whether a name is that of a folder, links not followed."""
+        return stat.S_ISDIR(os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode)
+
     def sync(self) -> None:
-        """Make the names in the directory durable."""
-        os.fsync(self.fd)
+        """Make the names in the directory durable, where the file system can."""
+        _sync(self.fd)
+
+
+def _sync(descriptor: int) -> None:
+    """Make a file or directory durable, on a file system that can."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in SYNC_UNSUPPORTED:
+            raise

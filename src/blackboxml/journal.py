@@ -45,6 +45,9 @@ NON_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity":
 
 _KEY = b',"crc":"'
 _BLOCK_BYTES = 4 * 2**20
+_TAIL_BYTES = 2**16
+_FLOAT_INT64 = float(2**63)
+_INT32_MAX = 2**31 - 1
 # orjson reads an integer beyond 64 bits as a float; such a line goes through the json module.
 _LONG_INTEGER = re.compile(rb"[:,\[]-?[0-9]{19,}[,}\]]")
 
@@ -100,9 +103,10 @@ def parse(line: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(line)
         # A repeated key leaves a colon over; the json module then tells which key it is.
-        if (
+        if not _is_plain_point(document, line) and (
             not isinstance(document, dict)
             or line.count(b":") != _colons(document)
+            or b"\\u003" in line  # an escaped colon would make up for a repeated key
             or _LONG_INTEGER.search(line)
         ):
             document = json.loads(line, object_pairs_hook=_unique, parse_constant=_refuse_constant)
@@ -138,17 +142,21 @@ def read_header(document: dict[str, Any], known: frozenset[str] = FEATURES) -> H
             process=dict(document.get("process", {})),
             document={key: value for key, value in document.items() if key != "crc"},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         if isinstance(error, UnsupportedVersionError):
             raise
         message = f"the first line is not the header of a journal: {error!r}"
-        raise JournalError(message) from None
+        raise JournalError(message, "BB-JNL-005") from None
     if not all(isinstance(text, str) for text in (header.run_id, header.run_name)) or not all(
-        _is_int(number) and number >= 0
-        for number in (header.rank, header.attempt, header.first_seq)
+        _is_int(number) and 0 <= number <= most
+        for number, most in (
+            (header.rank, _INT32_MAX),
+            (header.attempt, _INT32_MAX),
+            (header.first_seq, INT64_MAX),
+        )
     ):
         message = "the header's id, name, rank, attempt or first_seq has the wrong type"
-        raise JournalError(message)
+        raise JournalError(message, "BB-JNL-005")
     return header
 
 
@@ -209,7 +217,10 @@ def read_record(document: dict[str, Any], rank: int, attempt: int, limits: Limit
         time=document["time"],
         rank=rank,
         attempt=attempt,
-        metrics={name: _number(name, value) for name, value in metrics.items()},
+        metrics={
+            name: value if type(value) is float else _number(name, value)
+            for name, value in metrics.items()
+        },
         ranks=statistics,
     )
 
@@ -227,8 +238,12 @@ def check_sequence(document: dict[str, Any]) -> tuple[int, float]:
     if isinstance(time, bool) or not isinstance(time, int | float):
         message = f'"time" is {time!r}, wanted Unix seconds'
         raise JournalError(message)
-    document["time"] = float(time)
-    return seq, float(time)
+    try:
+        document["time"] = float(time)
+    except OverflowError:
+        message = f'"time" is {time!r:.80}, wanted Unix seconds'
+        raise JournalError(message) from None
+    return seq, document["time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,22 +297,33 @@ def read_blocks(
             skipping = True
 
 
-def read_tail(descriptor: int, start: int, line_bytes: int = 2**20) -> list[dict[str, Any]]:
-    """Return the last good records of a journal, newest first: those in its last two MiB or so.
+def read_tail(
+    descriptor: int, start: int, line_bytes: int = 2**20
+) -> Iterator[dict[str, Any]]:
+    """Yield the last good records of a journal, newest first, out of its last two MiB or so.
 
     Args:
         descriptor: Open file.
         start: Byte offset of the first record.
         line_bytes: Longest line.
     """
-    size = os.fstat(descriptor).st_size
-    begin = max(start, size - 2 * line_bytes)
-    lines = os.pread(descriptor, max(0, size - begin), begin).split(b"\n")[:-1]
-    documents = []
-    for line in reversed(lines):
-        with contextlib.suppress(JournalError):
-            documents.append(decode(line))
-    return documents
+    end = os.fstat(descriptor).st_size
+    least = max(start, end - 2 * line_bytes)
+    rest = b""
+    committed = False
+    while end > least:
+        begin = max(least, end - _TAIL_BYTES)
+        rest = os.pread(descriptor, end - begin, begin) + rest
+        end = begin
+        lines = rest.split(b"\n")
+        if not committed and len(lines) > 1:
+            lines[-1] = b""  # what follows the last LF is no record
+            committed = True
+        # The first piece may lack its beginning, which the next read brings.
+        rest = lines.pop(0) if begin > start or not committed else b""
+        for line in reversed(lines):
+            with contextlib.suppress(JournalError):
+                yield decode(line)
 
 
 def _number(name: str, value: object) -> Number:
@@ -316,6 +342,18 @@ def _number(name: str, value: object) -> Number:
 def _is_int(value: object) -> bool:
     """Tell an int64 from everything else, bool included."""
     return type(value) is int and INT64_MIN <= value <= INT64_MAX
+
+
+def _is_plain_point(document: object, line: bytes) -> bool:
+    """Tell quickly what is true of most lines: no key twice, no integer that became a float."""
+    if type(document) is not dict or type(metrics := document.get("metrics")) is not dict:
+        return False
+    if line.count(b":") != len(document) + len(metrics):
+        return False
+    return not any(
+        type(value) is float and not -_FLOAT_INT64 < value < _FLOAT_INT64
+        for value in metrics.values()
+    )
 
 
 def _colons(value: object) -> int:
@@ -345,7 +383,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return document
 
 
-def _refuse_constant(name: str) -> Any:  # noqa: ANN401 - the signature that json asks for
+def _refuse_constant(name: str) -> Any:
     """Refuse NaN and Infinity, which JSON does not have."""
     message = f"{name} is not JSON"
     raise ValueError(message)

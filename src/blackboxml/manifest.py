@@ -141,6 +141,9 @@ def read(
         check_format(document, RUN_FORMAT, known)
     except UnsupportedVersionError:
         raise
+    except TypeError:
+        message = f'{directory.path / MANIFEST} has "features" that are no list of names'
+        raise ManifestError(message) from None
     except ValueError as error:
         message = f"{directory.path / MANIFEST} is not a run's: {error}"
         raise NotARunError(errno.ENOENT, message, str(directory.path)) from None
@@ -180,7 +183,8 @@ def open_history(
         rebuilt = rebuild(directory, journals)
         if rebuilt is None:
             raise
-        rule = "BB-MAN-001" if isinstance(error, ManifestError) else "BB-LAY-004"
+        missing = isinstance(error, NotARunError) and MANIFEST not in directory.names()
+        rule = "BB-MAN-014" if missing else "BB-MAN-001"
         cure = f"blackbox seal {directory.path}"
         found.append(Problem(rule, "error", str(error), MANIFEST, cure=cure))
         return rebuilt, journals
@@ -214,7 +218,7 @@ def rebuild(directory: Directory, journals: Sequence[JournalFile]) -> Manifest |
         if header is None:
             continue
         with directory.reading(journal.name) as descriptor:
-            last = read_tail(descriptor, journal.start)[:1]
+            last = next(read_tail(descriptor, journal.start), {})
         if all(header.attempt != attempt["attempt"] for attempt in manifest["attempts"]):
             for earlier in manifest["attempts"]:
                 if earlier["status"] == "running":
@@ -226,9 +230,9 @@ def rebuild(directory: Directory, journals: Sequence[JournalFile]) -> Manifest |
                 "process": header.process,
             }
             manifest["attempts"].append(entry)
-        moment = float(last[0].get("time", header.time)) if last else header.time
+        moment = float(last.get("time", header.time))
         manifest["attempts"][-1]["last"] = timestamp(moment)
-        if last and isinstance(end := last[0].get("end"), dict) and "status" in end:
+        if isinstance(end := last.get("end"), dict) and "status" in end:
             finish(manifest, header.attempt, end["status"], moment, end.get("exception"))
     for entry in manifest["attempts"]:
         entry.pop("last", None)

@@ -7,13 +7,15 @@ and rank hold the same `seq`, the later journal wins.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from blackboxml import naming
-from blackboxml.errors import JournalError, Problem, UnsafePathError
-from blackboxml.journal import decode, parse, read_blocks, read_header, read_tail
+from blackboxml.errors import JournalError, Problem, UnsafePathError, UnsupportedVersionError
+from blackboxml.journal import decode, read_header
 from blackboxml.model import FEATURES, LIMITS, Header, Limits, Rewind
+from blackboxml.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +24,25 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from blackboxml.files import Directory
+    from blackboxml.scan import Event
+
+_MARK_RECORDS = 256
+_HEAD_BYTES = 8192
+_BLOCK_BYTES = 2**20
+
+
+class Mark(NamedTuple):
+    """Where a record of a journal begins.
+
+    Attributes:
+        seq: Its `seq`.
+        offset: Byte offset of its line.
+        line: Number of its line, from 1.
+    """
+
+    seq: int
+    offset: int
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +60,8 @@ class JournalFile:
         start: Byte offset of the first record.
         size: Bytes at the time of the listing.
         header: The header, or None if that line is damaged.
+        mark: Where to begin with the records that count, None for the first one.
+        stop: Byte offset behind them, None for the end.
     """
 
     name: str
@@ -51,6 +74,8 @@ class JournalFile:
     start: int
     size: int
     header: Header | None
+    mark: Mark | None = None
+    stop: int | None = None
 
 
 def find_journals(
@@ -59,11 +84,13 @@ def find_journals(
     problems: list[Problem] | None = None,
     run_id: str | None = None,
     known: frozenset[str] = FEATURES,
+    *,
+    share: bool = True,
 ) -> list[JournalFile]:
     """Return the journals of a run in merge order, each with the records that count from it.
 
     A file without one committed line is left out: its writer died while it was opened. A journal
-    comes twice if one that continues it holds only the middle of its records again.
+    comes several times if one that continues it holds only the middle of its records again.
 
     Args:
         directory: The run.
@@ -71,29 +98,46 @@ def find_journals(
         problems: Receives what was found.
         run_id: The id of the run if the manifest tells it; journals of another run are left out.
         known: Features that the reader understands.
+        share: Share out the records that several journals of one attempt hold. Otherwise each
+            comes once and whole, without a look at its records.
 
     Raises:
-        UnsupportedVersionError: If a journal needs a newer reader.
+        UnsupportedVersionError: If all that is there needs a newer reader.
     """
     found = problems if problems is not None else []
     by_rank: dict[int, list[JournalFile]] = {}
+    refusal: UnsupportedVersionError | None = None
     for name in directory.names():
         if (place := naming.parse_journal_name(name)) is None:
             continue
         try:
             journal = _open(directory, name, place, limits, known, found)
         except UnsafePathError as error:
-            found.append(Problem("BB-SEC-002", "error", str(error), name))
+            found.append(Problem("BB-LAY-009", "error", str(error), name))
+            continue
+        except FileNotFoundError:  # packed since the names were listed
+            continue
+        except UnsupportedVersionError as error:
+            refusal = error
+            rule = "BB-VER-006" if "features" in str(error) else "BB-VER-001"
+            found.append(Problem(rule, "error", str(error), name, line=1, offset=0))
             continue
         if journal is not None:
             by_rank.setdefault(place[0], []).append(journal)
+    if refusal is not None and run_id is None and not by_rank:
+        raise refusal
     merged: list[JournalFile] = []
     for journals in _without_foreign(by_rank, run_id, found):
         sessions: dict[int, list[JournalFile]] = {}
-        for journal in _number_attempts(directory, journals):
+        for journal in _number_attempts(directory, journals, limits):
             sessions.setdefault(journal.attempt, []).append(journal)
         for session in sessions.values():
-            merged += session if len(session) == 1 else _share(directory, session, limits, found)
+            if len(session) > 1 and share:
+                merged += _share(directory, session, limits, found)
+                continue
+            merged += session
+            if share and (first := session[0].first_seq):
+                found.append(_lost(session[0], 0, first - 1))
     return sorted(merged, key=lambda each: (each.attempt, each.rank, each.low, each.ordinal))
 
 
@@ -125,20 +169,24 @@ def _open(  # noqa: PLR0913, PLR0917
     """Return what the first lines of a journal say, or None if none is committed."""
     with directory.reading(name) as descriptor:
         size = os.fstat(descriptor).st_size
-        head = os.pread(descriptor, 8192, 0)
+        head = os.pread(descriptor, _HEAD_BYTES, 0)
         if b"\n" not in head:
             head = os.pread(descriptor, limits.line_bytes, 0)
-    line, separator, rest = head.partition(b"\n")
-    if not separator:
+        line, separator, _ = head.partition(b"\n")
+        start = len(line) + 1 if separator else _behind_line(descriptor, len(head))
+    if not start:
         return None
     rank, ordinal = place
-    journal = JournalFile(name, rank, ordinal, -1, 0, 0, None, len(line) + 1, size, None)
+    journal = JournalFile(name, rank, ordinal, -1, 0, 0, None, start, size, None)
+    if not separator:
+        message = f"the header is longer than {limits.line_bytes:,} bytes"
+        problems.append(Problem("BB-JNL-002", "error", message, name, line=1, offset=0))
+        return journal
     try:
         header = read_header(decode(line), known)
     except JournalError as error:
-        problems.append(Problem("BB-JNL-005", "error", str(error), name, line=1, offset=0))
-        first = _first_seq(rest.partition(b"\n")[0])
-        return replace(journal, first_seq=first or 0, low=first or 0)
+        problems.append(Problem(error.rule, "error", str(error), name, line=1, offset=0))
+        return journal
     if header.rank != rank:
         message = f"the header says rank {header.rank}, the name says {rank}"
         problems.append(Problem("BB-JNL-006", "error", message, name, line=1, offset=0))
@@ -151,13 +199,13 @@ def _open(  # noqa: PLR0913, PLR0917
     )
 
 
-def _first_seq(line: bytes) -> int | None:
-    """Return the `seq` of a line, to place a journal whose header is damaged."""
-    try:
-        seq: Any = parse(line).get("seq")
-    except JournalError:
-        return None
-    return seq if isinstance(seq, int) else None
+def _behind_line(descriptor: int, offset: int) -> int:
+    """Return the offset behind the next LF, 0 if there is none."""
+    while part := os.pread(descriptor, _BLOCK_BYTES, offset):
+        if end := part.find(b"\n") + 1:
+            return offset + end
+        offset += len(part)
+    return 0
 
 
 def _without_foreign(
@@ -181,42 +229,44 @@ def _without_foreign(
 
 
 def _number_attempts(
-    directory: Directory, journals: list[JournalFile]
+    directory: Directory, journals: list[JournalFile], limits: Limits
 ) -> Iterator[JournalFile]:
     """Yield the journals of a rank, with a place for those whose header is damaged."""
     previous: JournalFile | None = None
     for journal in journals:
         placed = journal
-        if journal.attempt < 0:
-            if previous is None:
-                placed = replace(journal, attempt=0, first_seq=0, low=0)
-            elif _continues(directory, previous, journal):
-                placed = replace(journal, attempt=previous.attempt)
-            else:
-                placed = replace(journal, attempt=previous.attempt + 1, first_seq=0, low=0)
+        if journal.attempt < 0 and previous is None:
+            placed = replace(journal, attempt=0)
+        elif journal.attempt < 0 and previous is not None:
+            first = _continues(directory, previous, journal, limits)
+            placed = replace(journal, attempt=previous.attempt + (first is None))
+            placed = replace(placed, first_seq=first or 0, low=first or 0)
         yield placed
         previous = placed
 
 
-def _continues(directory: Directory, previous: JournalFile, journal: JournalFile) -> bool:
-    """Tell whether a journal with a damaged header goes on with the attempt of the one before."""
-    with directory.reading(previous.name) as descriptor:
-        if any("end" in document for document in read_tail(descriptor, previous.start)[:1]):
-            return False
-        if journal.first_seq:
-            return True
-        first = _first_line(directory, journal)
-        return any(
-            first in block.data.splitlines() for block in read_blocks(descriptor, previous.start)
-        )
+def _continues(
+    directory: Directory, previous: JournalFile, journal: JournalFile, limits: Limits
+) -> int | None:
+    """Return the first `seq` of a journal with a damaged header if it continues the one before."""
+    first, document = next(_records(directory, journal, limits), (b"", {}))
+    seq: int = document.get("seq", 0)
+    copied = False
+    for line, earlier in _records(directory, previous, limits):
+        if "end" in earlier:
+            return None
+        copied = copied or line == first
+    return seq if seq or copied else None
 
 
-def _first_line(directory: Directory, journal: JournalFile) -> bytes:
-    """Return the first record of a journal as it stands."""
-    with directory.reading(journal.name) as descriptor:
-        for block in read_blocks(descriptor, journal.start):
-            return block.data.partition(b"\n")[0]
-    return b""
+def _records(
+    directory: Directory, journal: JournalFile, limits: Limits
+) -> Iterator[tuple[bytes, Event]]:
+    """Yield the good records of a journal, and their lines."""
+    scan = Scan(journal, set(), [], limits)
+    for block in scan.blocks(directory):
+        for _, line, document, _ in scan.good(block):
+            yield line, document
 
 
 def _share(
@@ -230,39 +280,68 @@ def _share(
     pieces: list[JournalFile] = []
     taken: list[tuple[int, int]] = []
     for journal in reversed(session):
-        held = _intervals(directory, journal, limits)
-        new = _subtract(held, taken)
-        # A journal that gives nothing is read all the same, for the damage that it may hold.
-        pieces += [replace(journal, low=low, high=high) for low, high in new] or [
-            replace(journal, low=journal.first_seq, high=journal.first_seq - 1)
-        ]
+        held = _survey(directory, journal, limits, problems)
+        new = _subtract(held.ranges, taken)
+        pieces += [held.piece(journal, low, high) for low, high in new]
+        if not new:  # it is a journal of the run all the same
+            low = journal.first_seq
+            pieces.append(replace(journal, low=low, high=low - 1, stop=journal.start))
         taken = _union(taken, new)
     end = max([high + 1 for _, high in taken] + [each.first_seq for each in session])
     for low, high in _subtract([(0, end - 1)], taken):
-        message = f"records {low} to {high} of rank {session[0].rank} are in no journal"
-        problems.append(Problem("BB-MRG-009", "error", message, session[-1].name))
+        problems.append(_lost(session[-1], low, high))
     return pieces
 
 
-def _intervals(
-    directory: Directory, journal: JournalFile, limits: Limits
-) -> list[tuple[int, int]]:
-    """Return the ranges of `seq`, ends included, that a journal holds intact."""
-    ranges: list[tuple[int, int]] = []
-    with directory.reading(journal.name) as descriptor:
-        for block in read_blocks(descriptor, journal.start, line_bytes=limits.line_bytes):
-            for line in block.data.split(b"\n")[:-1]:
-                try:
-                    seq = decode(line).get("seq")
-                except JournalError:
-                    continue
-                if type(seq) is not int or (ranges and seq <= ranges[-1][1]):
-                    continue
-                if ranges and seq == ranges[-1][1] + 1:
-                    ranges[-1] = (ranges[-1][0], seq)
-                else:
-                    ranges.append((seq, seq))
-    return ranges
+@dataclass(slots=True)
+class _Held:
+    """What a journal holds intact.
+
+    Attributes:
+        ranges: The ranges of `seq`, ends included.
+        marks: Where some of the records begin: the first of each range, and every so many.
+    """
+
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+
+    def add(self, mark: Mark) -> None:
+        """Add the next record."""
+        if self.ranges and mark.seq == self.ranges[-1][1] + 1:
+            self.ranges[-1] = (self.ranges[-1][0], mark.seq)
+            if mark.seq < self.marks[-1].seq + _MARK_RECORDS:
+                return
+        else:
+            self.ranges.append((mark.seq, mark.seq))
+        self.marks.append(mark)
+
+    def piece(self, journal: JournalFile, low: int, high: int) -> JournalFile:
+        """Return a journal as the records of a range that it holds."""
+        first = bisect_right(self.marks, low, key=lambda mark: mark.seq) - 1
+        behind = bisect_right(self.marks, high, key=lambda mark: mark.seq)
+        stop = self.marks[behind].offset if behind < len(self.marks) else None
+        return replace(journal, low=low, high=high, mark=self.marks[first], stop=stop)
+
+
+def _survey(
+    directory: Directory, journal: JournalFile, limits: Limits, problems: list[Problem]
+) -> _Held:
+    """Return what a journal holds intact; all of it is read."""
+    held = _Held()
+    scan = Scan(journal, set(), problems, limits)
+    for block in scan.blocks(directory):
+        for offset, _, document, _ in scan.good(block):
+            held.add(Mark(document["seq"], offset, scan.line))
+    return held
+
+
+def _lost(journal: JournalFile, low: int, high: int) -> Problem:
+    """Return the finding that no journal of an attempt and rank holds some records."""
+    message = (
+        f"records {low} to {high} of rank {journal.rank}, attempt {journal.attempt}, "
+        "are in no journal"
+    )
+    return Problem("BB-MRG-001", "error", message, journal.name)
 
 
 def _subtract(
@@ -270,14 +349,17 @@ def _subtract(
 ) -> list[tuple[int, int]]:
     """Return what is left of sorted ranges without the sorted ones that are taken."""
     left = []
+    place = 0
     for low, high in ranges:
         begin = low
-        for first, last in taken:
-            if last < begin or first > high:
-                continue
+        while place < len(taken) and taken[place][0] <= high:
+            first, last = taken[place]
             if first > begin:
                 left.append((begin, first - 1))
-            begin = last + 1
+            begin = max(begin, last + 1)
+            if last > high:  # it reaches into the next range
+                break
+            place += 1
         if begin <= high:
             left.append((begin, high))
     return left

@@ -49,14 +49,22 @@ class Vocabulary:
                 "with the same step"
             )
             raise MetricError(message)
-        point: Point = {
-            "step": None if step is None else read_step(step),
-            "metrics": {self.name(name): _value(name, value) for name, value in metrics.items()},
-        }
+        known = self.known
+        values: dict[str, Any] = {}
+        for name, value in metrics.items():
+            own = name if type(name) is str and name in known else self.name(name)
+            try:
+                number = to_number(value)
+            except ValueError as error:
+                raise _refusal(name, error) from None
+            values[own] = number if number - number == 0 else spell(number)
+        point: Point = {"step": None if step is None else read_step(step), "metrics": values}
         if ranks is not None:
+            if not isinstance(ranks, Mapping):
+                message = f"ranks is {ranks!r:.80}, wanted statistics by metric name"
+                raise MetricError(message)
             point["ranks"] = {
-                self.name(name): _statistics(name, statistics)
-                for name, statistics in ranks.items()
+                self.name(name): _statistics(name, statistics) for name, statistics in ranks.items()
             }
         return point
 
@@ -98,17 +106,16 @@ def read_step(step: object) -> int:
     return number
 
 
-def _value(name: str, value: object) -> Any:  # noqa: ANN401 - bool, int, float or text
-    """Return a metric's value as it stands in a record."""
-    try:
-        return spell(to_number(value))
-    except ValueError as error:
-        message = f"metric {name!r:.80}: {error}"
-        raise MetricError(message) from None
+def _refusal(name: str, error: ValueError) -> MetricError:
+    """Return the error for a value that cannot be stored."""
+    return MetricError(f"metric {name!r:.80}: {error}")
 
 
 def _statistics(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the statistics across ranks of a metric as they stand in a record."""
+    if not isinstance(statistics, Mapping):
+        message = f"the ranks of {name!r:.80} are {statistics!r:.80}, wanted values by statistic"
+        raise MetricError(message)
     unknown = [key for key in statistics if key not in STATISTICS]
     if unknown or not statistics:
         message = (
@@ -116,4 +123,8 @@ def _statistics(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
             f"wanted some of {', '.join(STATISTICS)}"
         )
         raise MetricError(message)
-    return {key: _value(f"{name}/{key}", value) for key, value in statistics.items()}
+    try:
+        return {key: spell(to_number(value)) for key, value in statistics.items()}
+    except ValueError as error:
+        message = f"ranks of {name}"
+        raise _refusal(message, error) from None

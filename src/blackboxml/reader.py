@@ -471,10 +471,10 @@ class RunReader:
         for journal in find_journals(self._directory, self._limits, None, self.id):
             scan = scans[journal.name] = Scan(journal, names, self.problems, self._limits)
             with self._directory.reading(journal.name) as descriptor:
-                last = read_tail(descriptor, journal.start, self._limits.line_bytes)[:1]
+                last = next(read_tail(descriptor, journal.start, self._limits.line_bytes), None)
                 scan.offset = _committed(descriptor, journal.start)
-            if last:
-                scan.expected = int(last[0]["seq"]) + 1
+            if last is not None:
+                scan.expected = int(last["seq"]) + 1
                 place = (journal.attempt, journal.rank)
                 seen[place] = max(seen.get(place, -1), scan.expected - 1)
 

@@ -7,7 +7,8 @@ in memory, and the next journal begins with it. A reader takes the later copy. U
 be opened, records wait in a bounded backlog; what does not fit is counted and becomes a `gap`.
 
 `_pending` is the state. None: ready. A line: its write has not been accounted for, because an
-exception such as Ctrl-C came in between. Otherwise one of the marks below.
+exception such as Ctrl-C came in between, or the handler of a signal. Otherwise one of the marks
+below.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ import orjson
 
 from blackboxml import naming
 from blackboxml.errors import MetricError, RunStateError, WriteError
-from blackboxml.files import write_all
+from blackboxml.files import SYNC_UNSUPPORTED, write_all
 from blackboxml.journal import LINE, encode
 from blackboxml.metric import Vocabulary
-from blackboxml.model import LIMITS
+from blackboxml.model import INT64_MAX, LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,11 +48,18 @@ RETRY_SECONDS: Final = 1.0
 BACKLOG_BYTES: Final = 64 * 2**20
 """Most memory for records that are not safe in a file."""
 
+_LONGEST_WAIT: Final = 60.0
+"""Most seconds between two syncs on a disk that fails to sync."""
+
+_ENDED: Final = object()
 _CLOSED: Final = object()
 _DEGRADED: Final = object()
 _FORKED: Final = object()
 
 _MAX_LINE: Final = LIMITS.line_bytes
+_SMALL_LINE: Final = 6 * LIMITS.metrics_per_record
+"""A line so short cannot hold too many metrics: each takes six bytes at least."""
+
 _BOUND_MASK: Final = 2**14 - 1
 # orjson takes some values that are no numbers; these options, and `sum` on the values, send all of
 # them and integers beyond 53 bits to the careful path.
@@ -61,6 +69,7 @@ _STRICT: Final = (
     | orjson.OPT_PASSTHROUGH_DATACLASS
     | orjson.OPT_PASSTHROUGH_DATETIME
 )
+_dumps, _now, _write = orjson.dumps, time.time, os.write
 _datasync = getattr(os, "fdatasync", os.fsync)
 
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
@@ -74,6 +83,7 @@ class Recorder:
         next_seq: `seq` of the next record.
         next_step: The next automatic step.
         lost: Records that could not be kept.
+        complete: Whether it was closed with its `end` record in a journal.
     """
 
     def __init__(
@@ -112,6 +122,7 @@ class Recorder:
         self._check_mask = 0 if sync == "record" else _BOUND_MASK
         self._vocabulary = Vocabulary()
         self._known = self._vocabulary.known
+        self.complete = False
         self._renew_locks()
         self._fd = -1
         self._journal = ""
@@ -124,6 +135,12 @@ class Recorder:
         self._reason = ""
         self._warned: set[str] = set()
         self._retry_at = 0.0
+        self._sync_at = 0.0
+        self._sync_failures = 0
+        self._counts_links = True
+        self._ended = False
+        self._busy = False
+        self._untold = False
 
     def begin(self) -> None:
         """Open the first journal.
@@ -133,22 +150,16 @@ class Recorder:
         """
         with self._lock:
             if not self._reopen():
-                self._degrade()
+                self._refuse()
         _recorders.add(self)
 
     # -- recording
 
-    def log(  # noqa: PLR0913
+    def log(
         self,
         metrics: Mapping[str, Any],
         step: int | None = None,
         ranks: Mapping[str, Mapping[str, Any]] | None = None,
-        *,
-        _sum: Any = sum,  # noqa: ANN401 - these are bound early: this is the hot path
-        _dumps: Any = orjson.dumps,  # noqa: ANN401
-        _crc32: Any = crc32,  # noqa: ANN401
-        _write: Any = os.write,  # noqa: ANN401
-        _time: Any = time.time,  # noqa: ANN401
     ) -> None:
         """Record one step; it is in the kernel when this returns.
 
@@ -160,13 +171,15 @@ class Recorder:
         Raises:
             MetricError: If a name, a value or the step cannot be stored; nothing was recorded.
             RunStateError: If the run has ended.
-            WriteError: If the file system refuses and `strict` is set.
+            WriteError: If the file system refuses and `strict` is set; the record is kept in
+                memory, and written as soon as that works.
         """
         try:
-            # A sum is finite only if all values are numbers, and none is NaN or infinite.
-            total = _sum(metrics.values(), 0.0)
+            # The sum is a finite float only if all values are plain numbers, none NaN or infinite.
+            total = sum(metrics.values(), 0.0)
             plain = (
-                total - total == 0.0
+                type(total) is float
+                and total - total == 0.0
                 and self._known.issuperset(metrics)
                 and ranks is None
                 and (step is None or type(step) is int)
@@ -183,13 +196,14 @@ class Recorder:
                     seq = self.next_seq
                     number = self.next_step if step is None else step
                     head = _dumps(
-                        {"seq": seq, "step": number, "time": _time(), "metrics": metrics},
+                        {"seq": seq, "step": number, "time": _now(), "metrics": metrics},
                         None,
                         _STRICT,
                     )[:-1]
-                    line = LINE % (head, _crc32(head))
+                    line = LINE % (head, crc32(head))
                     size = len(line)
-                    if size <= _MAX_LINE:
+                    # The `seq` is taken already where the handler of a signal logged just now.
+                    if seq == self.next_seq and (size <= _SMALL_LINE or _fits(size, metrics)):
                         self._pending = line
                         try:
                             if _write(self._fd, line) != size:
@@ -197,10 +211,11 @@ class Recorder:
                         except OSError as error:
                             self._fail(error)
                             return
-                        self.next_seq = seq + 1
-                        self.next_step = number + 1
-                        self._unsynced.append(line)
-                        self._pending = None
+                        if self._pending is line:
+                            self.next_seq = seq + 1
+                            self.next_step = number + 1
+                            self._pending = None
+                            self._unsynced.append(line)
                         if not seq & self._check_mask:
                             self._after_write()
                         return
@@ -211,11 +226,14 @@ class Recorder:
     def event(self, members: dict[str, Any]) -> None:
         """Record something that is no point: a rewind, a description, the end.
 
+        Nothing can be recorded after the end; recording that again does nothing.
+
         Raises:
             RunStateError: If the run has ended.
             WriteError: If the file system refuses and `strict` is set.
         """
-        self._append(members)
+        if not (self._ended and "end" in members):
+            self._append(members)
 
     def check_name(self, metric: object) -> str:
         """Return the name of a metric if the run may hold it.
@@ -225,51 +243,77 @@ class Recorder:
         """
         return self._vocabulary.name(metric)
 
-    def _append(self, members: dict[str, Any]) -> None:
+    def _append(self, members: dict[str, Any]) -> None:  # noqa: C901 - a call is where interrupts come
         """Record plain JSON values."""
         with self._lock:
-            ready = self._pending is None or self._settle()
-            if self._pending is _FORKED:
-                self._disregard()
-                return
-            point = "metrics" in members
-            if point and members["step"] is None:
-                members["step"] = self.next_step
-            document: dict[str, Any] = {"seq": self.next_seq}
-            if point:
-                document["step"] = members["step"]
-            line = encode(document | {"time": time.time()} | members)
-            if len(line) > _MAX_LINE:
-                message = (
-                    f"the record has {len(line):,} bytes, a line may have {_MAX_LINE:,}; "
-                    "log it in several calls with the same step"
-                )
-                raise MetricError(message)
-            if point:
-                self.next_step = members["step"] + 1
+            while True:
+                ready = self._pending is None or self._settle()
+                if self._pending is _FORKED:
+                    self.disregard()
+                    return
+                if not ready and "metrics" not in members:
+                    self._note_gap()
+                seq = self.next_seq
+                line, step = self._line(members)
+                if seq == self.next_seq and ready is (self._pending is None):
+                    break
             if ready:
-                self._write_line(line)
-            elif self._backlog_bytes + len(line) <= BACKLOG_BYTES:
-                self._backlog.append(line)
-                self._backlog_bytes += len(line)
-                self.next_seq += 1
-            else:
+                self._pending = line
+                try:
+                    if _write(self._fd, line) != len(line):
+                        _short_write()
+                except OSError as error:
+                    self._fail(error)
+                    return
+                if self._pending is line:
+                    self._unsynced += [line]
+                    self.next_seq = seq + 1
+                    self.next_step = step
+                    self._ended = "end" in members
+                    self._pending = _ENDED if self._ended else None
+                if not seq & self._check_mask:
+                    self._after_write()
+            elif "metrics" in members and (
+                self._dropped or self._backlog_bytes + len(line) > BACKLOG_BYTES
+            ):
+                self.next_step = step
                 self._dropped += 1
                 self.lost += 1
+            else:
+                self._backlog += [line]
+                self._backlog_bytes += len(line)
+                self.next_seq = seq + 1
+                self.next_step = step
+                self._ended = "end" in members
+            if self._strict and (self._untold or not ready):
+                self._refuse()
 
-    def _write_line(self, line: bytes) -> None:
-        """Write a line whose `seq` is the next one."""
-        self._pending = line
-        try:
-            if os.write(self._fd, line) != len(line):
-                _short_write()
-            self.next_seq += 1
-            self._unsynced.append(line)
-            self._pending = None
-            if self._sync_mode == "record":
-                self._after_write()
-        except OSError as error:
-            self._fail(error)
+    def _line(self, members: dict[str, Any]) -> tuple[bytes, int]:
+        """Return the line of the next record, and the automatic step after it.
+
+        Raises:
+            MetricError: If it is too long, or no step is left.
+        """
+        document: dict[str, Any] = {"seq": self.next_seq}
+        following = self.next_step
+        if "metrics" in members:
+            step = members["step"]
+            if step is None:
+                step = following
+                if step >= INT64_MAX:
+                    message = f"step: the last one was {step - 1}, and int64 ends; give the step"
+                    raise MetricError(message)
+            document["step"] = step
+            following = step + 1
+        document["time"] = _now()
+        line = encode(document | {key: members[key] for key in members if key != "step"})
+        if len(line) > _MAX_LINE:
+            message = (
+                f"the record has {len(line):,} bytes, a line may have {_MAX_LINE:,}; "
+                "log it in several calls with the same step"
+            )
+            raise MetricError(message)
+        return line, following
 
     def _settle(self) -> bool:
         """Put things right after something unusual; tell whether the journal takes a line.
@@ -277,27 +321,34 @@ class Recorder:
         Raises:
             RunStateError: If the run has ended.
         """
-        pending = self._pending
-        if pending is _CLOSED:
+        line = self._pending
+        if isinstance(line, bytes) and not self._busy:
+            if self._was_written(line):
+                step, ended = _read_line(line, self.next_step)
+                if self._pending is line:
+                    self._unsynced += [line]
+                    self.next_seq += 1
+                    self.next_step = step
+                    self._ended = ended
+                    self._pending = _ENDED if ended else None
+            else:
+                self._fail(OSError(errno.EINTR, "a write was interrupted"))
+        if self._pending is _CLOSED or self._ended:
             message = (
                 f"{self.label} has ended; begin a new run, or go on with it: Run(…, resume=path)"
             )
             raise RunStateError(message)
-        if pending is _DEGRADED:
-            return time.monotonic() >= self._retry_at and self._reopen()
-        if not isinstance(pending, bytes):
+        if self._pending is _DEGRADED and time.monotonic() >= self._retry_at:
+            self._reopen()
+        return self._pending is None and not self._untold
+
+    def _was_written(self, line: bytes) -> bool:
+        """Tell whether the journal ends with a line."""
+        try:
+            size = os.fstat(self._fd).st_size
+            return os.pread(self._fd, len(line), max(0, size - len(line))) == line
+        except OSError:
             return False
-        size = os.fstat(self._fd).st_size
-        self.next_seq += 1
-        self.next_step = _step_after(pending, self.next_step)
-        if os.pread(self._fd, len(pending), max(0, size - len(pending))) == pending:
-            self._unsynced.append(pending)
-            self._pending = None
-            return True
-        self._leave_journal()
-        self._backlog.append(pending)
-        self._pending = _DEGRADED
-        return self._reopen()
 
     # -- durability
 
@@ -307,25 +358,52 @@ class Recorder:
         Raises:
             WriteError: If the file system refuses and `strict` is set.
         """
+        if self._lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+            # The handler of a signal came into `log`; a sync under way may wait for that.
+            if self._fd >= 0:
+                self._sync_now()
+            return
         with self._sync_lock:
             with self._lock:
-                if self._fd < 0:
-                    return
-                journal, descriptor = self._journal, os.dup(self._fd)
-                self._syncing, self._unsynced = self._unsynced, []
+                journal, descriptor = self._take_unsynced()
+            if descriptor < 0:
+                return
             try:
-                _check_linked(descriptor)
-                _datasync(descriptor)
+                self._check_linked(descriptor)
+                _sync_data(descriptor)
             except OSError as error:
                 with self._lock:
                     if journal == self._journal and self._fd >= 0:
-                        self._leave_journal(confirm=False)
-                        self._go_on(error)
+                        if error.errno != errno.ENOENT:
+                            self._put_off_sync()
+                        self._fail(error, confirm=False)
             else:
                 with self._lock:
                     self._syncing = []
+                    self._sync_at, self._sync_failures = 0.0, 0
             finally:
                 os.close(descriptor)
+
+    def _take_unsynced(self) -> tuple[str, int]:
+        """Begin a sync; return the journal and a descriptor of it to close, or −1 if none is due.
+
+        Raises:
+            WriteError: If no journal can be opened and `strict` is set.
+        """
+        if isinstance(self._pending, bytes):
+            with contextlib.suppress(RunStateError):
+                self._settle()
+        if self._pending is _DEGRADED and (not self._reopen() or self._untold):
+            self._refuse()
+        descriptor = -1
+        if self._fd >= 0:
+            try:
+                descriptor = os.dup(self._fd)
+            except OSError:  # the process has no descriptor to spare
+                self._sync_now()
+            else:
+                self._syncing, self._unsynced = self._syncing + self._unsynced, []
+        return self._journal, descriptor
 
     def tick(self) -> bool:
         """Do what is due each second; tell whether records were synced or are waiting.
@@ -333,21 +411,29 @@ class Recorder:
         Raises:
             WriteError: If the file system refuses and `strict` is set.
         """
+        try:
+            return self._tick()
+        except WriteError:
+            self._untold = True  # this thread is ours; the caller's next record says it again
+            raise
+
+    def _tick(self) -> bool:
+        """Sync, or try again what failed."""
         if self._pending is _DEGRADED:
             with self._lock:
-                if self._pending is _DEGRADED:
+                if self._pending is _DEGRADED and not self._strict:
                     self._reopen()
             return True
-        if self._unsynced and self._sync_mode != "none":
+        if self._unsynced and self._sync_mode != "none" and time.monotonic() >= self._sync_at:
             self.sync()
             return True
         with self._lock:
+            self._bound_memory()
             if self._fd >= 0:
                 try:
-                    _check_linked(self._fd)
+                    self._check_linked(self._fd)
                 except OSError as error:
-                    self._leave_journal()
-                    self._go_on(error)
+                    self._fail(error)
         return False
 
     def touch(self) -> None:
@@ -357,24 +443,34 @@ class Recorder:
                 os.utime(self._fd)
 
     def close(self) -> None:
-        """Sync and close; records that no journal took are lost, which is said once."""
-        self.sync()
+        """Sync and close; records that no journal took are lost, which is said once.
+
+        Raises:
+            WriteError: If the file system refuses and `strict` is set.
+        """
+        try:
+            self.sync()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        """Close the journal."""
         with self._lock:
-            if self._pending is _FORKED:
+            if self._busy or not self.active:
                 return
-            if self._pending is _DEGRADED:
-                self._reopen()
+            self.complete = self._ended and not self._backlog
             self.lost += len(self._backlog)
             if self._backlog or self._dropped:
                 self._warn("lost", f"{self.lost} records of {self.label} are lost: {self._reason}")
             descriptor, self._fd = self._fd, -1
             self._pending = _CLOSED
+            self._backlog, self._unsynced, self._syncing = [], [], []
+            _recorders.discard(self)
             if descriptor >= 0:
                 try:
                     os.close(descriptor)
                 except OSError as error:  # a full disk on NFS shows itself here
                     self._warn("close", f"closing the journal of {self.label} failed: {error}")
-        _recorders.discard(self)
 
     @property
     def active(self) -> bool:
@@ -388,85 +484,179 @@ class Recorder:
 
     def _after_write(self) -> None:
         """Sync a record if each is to be synced, and bound the memory for failed syncs."""
-        if self._sync_mode == "record":
-            try:
-                _datasync(self._fd)
-                self._unsynced.clear()
-            except OSError as error:
-                self._leave_journal(confirm=False)
-                self._go_on(error)
-        elif sum(map(len, self._unsynced)) > BACKLOG_BYTES:
-            # They are in the kernel; the memory serves only a disk that then fails to sync.
+        if self._sync_mode != "record":
+            self._bound_memory()
+        elif self._fd >= 0 and time.monotonic() >= self._sync_at:
+            self._sync_now()
+
+    def _sync_now(self) -> None:
+        """Sync while nobody else can record."""
+        try:
+            _sync_data(self._fd)
+        except OSError as error:
+            self._put_off_sync()
+            self._fail(error, confirm=False)
+        else:
+            self._syncing, self._unsynced = [], []
+            self._sync_at, self._sync_failures = 0.0, 0
+
+    def _put_off_sync(self) -> None:
+        """After a failed sync, wait longer each time: all that is in doubt is written again."""
+        self._sync_failures += 1
+        self._sync_at = time.monotonic() + min(2.0**self._sync_failures, _LONGEST_WAIT)
+
+    def _bound_memory(self) -> None:
+        """Forget the oldest records that are not synced, where there are too many.
+
+        They are in the kernel; the memory serves only a disk that then fails to sync.
+        """
+        while sum(map(len, self._unsynced)) > BACKLOG_BYTES:
             del self._unsynced[: len(self._unsynced) // 2]
 
     # -- failures
+    #
+    # An interrupt may end these methods, and a signal handler may log, wherever they call
+    # something; so each prepares first, and then changes the state by assignments alone.
 
-    def _fail(self, error: OSError) -> None:
-        """Go on in the next journal with the line that could not be written."""
-        line = self._pending
-        self._leave_journal()
-        if isinstance(line, bytes):
-            self._backlog.append(line)
-            self.next_seq += 1
-            self.next_step = _step_after(line, self.next_step)
-        self._go_on(error)
+    def _fail(self, error: OSError, *, confirm: bool = True) -> None:
+        """Leave the journal, and go on in the next one; if that fails too, in memory.
 
-    def _go_on(self, error: OSError) -> None:
-        """Try the next journal at once; if that fails too, keep records in memory."""
-        self._pending = _DEGRADED
-        self._reason = error.strerror or str(error)
-        if self._strict or not self._reopen():
-            self._degrade()
-        else:
-            self._warn(
-                "journal",
-                f"{self.label}: {self._reason}; recording goes on in {self._journal}",
-            )
+        Raises:
+            WriteError: If `strict` is set.
+        """
+        self._leave_journal(confirm=confirm)
+        reason = error.strerror or str(error)
+        self._reason = reason
+        interrupted = error.errno == errno.EINTR
+        if not interrupted:
+            self._refuse()
+        if self._pending is _DEGRADED and self._reopen() and not interrupted:
+            self._warn("journal", f"{self.label}: {reason}; recording goes on in {self._journal}")
 
-    def _degrade(self) -> None:
-        """Keep records in memory from now on, and say so once."""
-        self._pending = _DEGRADED
-        self._backlog_bytes = sum(map(len, self._backlog))
+    def _refuse(self) -> None:
+        """Tell the caller, where `strict` is set.
+
+        Raises:
+            WriteError: If it is.
+        """
         if self._strict:
+            self._untold = False
             message = f"cannot record into {self.label}: {self._reason}"
             raise WriteError(errno.EIO, message)
-        self._warn(
-            "write",
-            f"cannot record into {self.label}: {self._reason}; training goes on, records are kept "
-            f"in memory (up to {BACKLOG_BYTES // 2**20} MiB) and written when it works again",
-        )
+
+    def _leave_journal(self, *, confirm: bool = True) -> None:
+        """Close a journal that failed; what is not known to be durable goes to the backlog.
+
+        Args:
+            confirm: Ask a last fsync; not after one failed, as the kernel then forgets the error.
+        """
+        line = self._pending
+        step, ended = self.next_step, self._ended
+        unaccounted = isinstance(line, bytes)
+        if isinstance(line, bytes):
+            step, ended = _read_line(line, step)
+        if self._pending is not line or self._busy:
+            return  # a signal handler that logged has put things right
+        doubtful = self._syncing + self._unsynced
+        self._busy = True
+        try:
+            self._backlog = doubtful + self._backlog
+            if unaccounted:
+                self._backlog += [line]  # type: ignore[list-item]
+                self.next_seq += 1
+            self.next_step, self._ended = step, ended
+            self._syncing, self._unsynced = [], []
+            self._pending = _DEGRADED
+            descriptor, self._fd = self._fd, -1
+            if descriptor >= 0:
+                self._let_go(descriptor, len(doubtful), confirm=confirm)
+            self._backlog_bytes = sum(map(len, self._backlog))
+        finally:
+            self._busy = False
+
+    def _let_go(self, descriptor: int, count: int, *, confirm: bool) -> None:
+        """Close a journal; drop the first records of the backlog if it keeps them durably."""
+        try:
+            self._check_linked(descriptor)
+            if confirm:
+                os.fsync(descriptor)
+                del self._backlog[:count]
+        except OSError:
+            pass
+        finally:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def _reopen(self) -> bool:
         """Open the next journal and write what waits; tell whether that worked."""
-        directory = None
-        waiting, self._backlog = self._backlog, []
+        if self._busy:
+            return False
+        self._busy = True
         try:
-            directory = self._open_journal(self.next_seq - len(waiting))
-            for line in waiting:
-                if os.write(self._fd, line) != len(line):
-                    _short_write()
-                self._unsynced.append(line)
+            self._note_gap()
+            directory, name, descriptor = self._open_journal(self.next_seq - len(self._backlog))
+            self._write_backlog(directory, name, descriptor)
         except OSError as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
             self._reason = error.strerror or str(error)
-            self._backlog = waiting[len(self._unsynced) :]
-            if self._unsynced:
-                self._leave_journal()
-            elif self._fd >= 0:
-                self._drop_journal(directory)
             self._backlog_bytes = sum(map(len, self._backlog))
+            if not self._strict:
+                self._warn(
+                    "write",
+                    f"cannot record into {self.label}: {self._reason}; training goes on, records "
+                    f"are kept in memory (up to {BACKLOG_BYTES // 2**20} MiB) and written when it "
+                    "works again",
+                )
             return False
-        self._backlog_bytes = 0
-        self._pending = None
+        finally:
+            self._busy = False
         self._warned.discard("write")
-        if self._dropped:
-            gap = {"records": self._dropped, "reason": self._reason}
-            self._dropped = 0
-            self._write_line(encode({"seq": self.next_seq, "time": time.time(), "gap": gap}))
         return self._pending is None
 
-    def _open_journal(self, first_seq: int) -> Directory:
+    def _note_gap(self) -> None:
+        """Put a record of what was dropped into the backlog, if anything was."""
+        while self._dropped:
+            count, seq = self._dropped, self.next_seq
+            gap = {"records": count, "reason": self._reason}
+            line = encode({"seq": seq, "time": _now(), "gap": gap})
+            if (count, seq) == (self._dropped, self.next_seq):
+                self._backlog += [line]
+                self.next_seq = seq + 1
+                self._dropped = 0
+
+    def _write_backlog(self, directory: Directory, name: str, descriptor: int) -> None:
+        """Write what waits into a new journal, and record there from now on.
+
+        Raises:
+            OSError: If the file system refuses. The journal is left, and removed if no record is
+                in it.
+        """
+        written = 0
+        try:
+            while True:
+                try:
+                    line = self._backlog[written]
+                except IndexError:
+                    break
+                if os.write(descriptor, line) != len(line):
+                    _short_write()
+                written += 1
+            self._unsynced, self._backlog = self._backlog, []
+            self._backlog_bytes = 0
+            self._fd, self._journal = descriptor, name
+            self._pending = _ENDED if self._ended else None
+        except BaseException:
+            if written:
+                self._let_go(descriptor, written, confirm=True)
+            else:
+                _discard(directory, name, descriptor)
+            raise
+
+    def _open_journal(self, first_seq: int) -> tuple[Directory, str, int]:
         """Create this rank's next journal and write its header.
+
+        Returns:
+            The directory, the name of the journal and its descriptor.
 
         Raises:
             OSError: If the file system refuses.
@@ -481,49 +671,28 @@ class Recorder:
             except FileExistsError:
                 ordinal += 1
         try:
+            # Some file systems do not count links; there, a deleted journal cannot be told.
+            self._counts_links = os.fstat(descriptor).st_nlink > 0
             write_all(descriptor, encode(self._header(directory, ordinal, first_seq)))
             directory.sync()
-        except OSError:
-            os.close(descriptor)
-            with contextlib.suppress(OSError):
-                directory.remove(name)
+        except BaseException:
+            _discard(directory, name, descriptor)
             raise
-        self._fd, self._journal = descriptor, name
-        return directory
+        return directory, name, descriptor
 
-    def _leave_journal(self, *, confirm: bool = True) -> None:
-        """Close a journal that failed; what is not known to be durable goes to the backlog.
+    def _check_linked(self, descriptor: int) -> None:
+        """Refuse a file that has no name any more: what is written to it is lost at the end."""
+        if self._counts_links and os.fstat(descriptor).st_nlink == 0:
+            raise OSError(errno.ENOENT, "the journal was deleted")
 
-        Args:
-            confirm: Ask a last fsync; not after one failed, as the kernel then forgets the error.
+    # -- fork
+
+    def disregard(self) -> None:
+        """Lose a record that a forked process logged; its parent owns the journal.
+
+        Raises:
+            RunStateError: If `strict` is set.
         """
-        descriptor, self._fd = self._fd, -1
-        doubtful = self._syncing + self._unsynced
-        self._syncing, self._unsynced = [], []
-        if descriptor < 0:
-            return
-        try:
-            _check_linked(descriptor)
-            if confirm:
-                os.fsync(descriptor)
-                doubtful = []
-        except OSError:
-            pass
-        self._backlog = doubtful + self._backlog
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-
-    def _drop_journal(self, directory: Directory | None) -> None:
-        """Remove a journal into which no record went."""
-        descriptor, self._fd = self._fd, -1
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-        if directory is not None:
-            with contextlib.suppress(OSError):
-                directory.remove(self._journal)
-
-    def _disregard(self) -> None:
-        """Lose a record that a forked process logged; its parent owns the journal."""
         message = (
             f"{self.label} belongs to the process that began it; a forked process cannot record "
             "into it: begin a run of its own there"
@@ -540,21 +709,36 @@ class Recorder:
             logger.warning("%s", message)
 
     def _renew_locks(self) -> None:
-        """Make the locks, in a new process too: those of the parent may be held for ever."""
-        self._lock = threading.Lock()
-        self._sync_lock = threading.Lock()
+        """Make the locks, in a new process too: those of the parent may be held for ever.
+
+        The handler of a signal may log while `log` was interrupted, hence they are reentrant.
+        """
+        self._lock = threading.RLock()
+        self._sync_lock = threading.RLock()
 
     def disown(self) -> None:
         """Stop recording in this process: it was forked, and the parent goes on."""
         self._renew_locks()
-        if self._pending is not _CLOSED:
-            self._pending = _FORKED
+        if self._pending is _CLOSED:
+            return
+        descriptor, self._fd = self._fd, -1
+        self._pending = _FORKED
+        self._busy = False
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
-def _step_after(line: bytes, default: int) -> int:
-    """Return the automatic step after a line that failed."""
-    step = orjson.loads(line).get("step")
-    return step + 1 if isinstance(step, int) else default
+def _fits(size: int, metrics: Mapping[str, Any]) -> bool:
+    """Tell whether a reader accepts a line of so many bytes with so many metrics."""
+    return size <= _MAX_LINE and len(metrics) <= LIMITS.metrics_per_record
+
+
+def _read_line(line: bytes, default: int) -> tuple[int, bool]:
+    """Return the automatic step after a line, and whether it ends the attempt."""
+    document = orjson.loads(line)
+    step = document.get("step")
+    return step + 1 if isinstance(step, int) else default, "end" in document
 
 
 def _next_ordinal(directory: Directory, rank: int) -> int:
@@ -563,10 +747,25 @@ def _next_ordinal(directory: Directory, rank: int) -> int:
     return max((place[1] for place in places if place and place[0] == rank), default=-1) + 1
 
 
-def _check_linked(descriptor: int) -> None:
-    """Refuse a file that has no name any more: what is written to it is lost at the end."""
-    if os.fstat(descriptor).st_nlink == 0:
-        raise OSError(errno.ENOENT, "the journal was deleted")
+def _discard(directory: Directory, name: str, descriptor: int) -> None:
+    """Close and remove a journal without a record."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        directory.remove(name)
+
+
+def _sync_data(descriptor: int) -> None:
+    """Make the content of a file durable, on a file system that can.
+
+    Raises:
+        OSError: If that failed.
+    """
+    try:
+        _datasync(descriptor)
+    except OSError as error:
+        if error.errno not in SYNC_UNSUPPORTED:
+            raise
 
 
 def _short_write() -> NoReturn:

@@ -109,6 +109,12 @@ class GroupFiles:
         if dataset and self._rows:
             self._compare_dataset(spill)
 
+    def survey(self, spill: Spill) -> None:
+        """Count what the manifest says of the group, without writing a file."""
+        self._survey(spill)
+        for rows in spill.tables(self._group, self.schema):
+            self._account(self.effective(rows))
+
     @property
     def names(self) -> list[str]:
         """The files: the table, and the dataset if a row counts."""

@@ -72,30 +72,51 @@ def determine(
         journals: Its journals.
         watch: What this reader saw before; updated.
     """
-    stated = str(manifest["status"])
-    own = [journal for journal in journals if journal.rank == 0] or list(journals)
-    if not own or "sealed" in manifest:
+    attempt = _newest_attempt(journals)
+    if not attempt:
+        stated = str(manifest["status"])
         if stated in ENDED:
             return Verdict(cast("ReaderStatus", stated), "the manifest says so")
         attempts = manifest["attempts"]
         return _alive(attempts[-1].get("process", {}) if attempts else {}, "the manifest")
-    newest = max(own, key=lambda journal: (journal.attempt, journal.ordinal))
-    with directory.reading(newest.name) as descriptor:
+    for journal in reversed(attempt):
+        with directory.reading(journal.name) as descriptor:
+            last = next(read_tail(descriptor, journal.start), {})
+        if isinstance(end := last.get("end"), dict) and end.get("status") in ENDED:
+            return Verdict(end["status"], f"{journal.name} ends so")
+    newest = attempt[-1]
+    for entry in manifest["attempts"]:
+        if entry.get("attempt") == newest.attempt and entry.get("status") in ENDED:
+            return Verdict(entry["status"], "the manifest says so")
+    return _observe(directory, newest, watch or Watch())
+
+
+def _newest_attempt(journals: Sequence[JournalFile]) -> list[JournalFile]:
+    """Return the journals of the newest attempt of the least rank, by ordinal."""
+    if not journals:
+        return []
+    rank = min(journal.rank for journal in journals)
+    attempt = max(journal.attempt for journal in journals if journal.rank == rank)
+    own = {
+        journal.ordinal: journal
+        for journal in journals
+        if (journal.rank, journal.attempt) == (rank, attempt)
+    }
+    return [own[ordinal] for ordinal in sorted(own)]
+
+
+def _observe(directory: Directory, journal: JournalFile, watch: Watch) -> Verdict:
+    """Return what the process table and the journal say of a writer that wrote no end."""
+    with directory.reading(journal.name) as descriptor:
         status = os.fstat(descriptor)
-        last = read_tail(descriptor, newest.start)[:1]
-    if last and isinstance(end := last[0].get("end"), dict) and end.get("status") in ENDED:
-        return Verdict(end["status"], f"{newest.name} ends so")
-    for attempt in manifest["attempts"]:
-        if attempt.get("attempt") == newest.attempt and attempt.get("status") in ENDED:
-            return Verdict(attempt["status"], "the manifest says so")
-    identity = newest.header.process if newest.header else {}
-    verdict = _alive(identity, newest.name, status.st_mtime)
+    identity = journal.header.process if journal.header else {}
+    verdict = _alive(identity, journal.name, status.st_mtime)
     if verdict.status != "stale":
         return verdict
-    silence = (watch or Watch()).silence(status)
+    silence = watch.silence(status)
     if silence < STALE_SECONDS:
-        return Verdict("running", f"{newest.name} changed {silence:.0f} s ago")
-    return Verdict("stale", f"{newest.name} has not changed for {silence:.0f} s")
+        return Verdict("running", f"{journal.name} changed {silence:.0f} s ago")
+    return Verdict("stale", f"{journal.name} has not changed for {silence:.0f} s")
 
 
 def _alive(identity: dict[str, Any], source: str, modified: float | None = None) -> Verdict:

@@ -1,7 +1,7 @@
 """Journals to Arrow: the rows of each metric group, a block at a time, in bounded memory.
 
-Strategy: a block of lines is parsed by pyarrow's JSON reader with the schema known so far, while
-this thread checks the checksums of the same lines. Whatever that reader does not take exactly (an
+Strategy: blocks of lines are parsed by pyarrow's JSON reader on other threads, with the schema known
+so far, while this thread checks the checksums of the lines. Whatever that reader does not take exactly (an
 event, a new metric, NaN, a value of another type, damage) sends the block through the record
 reader of `scan`, which is the reference; both give the same rows.
 """
@@ -9,9 +9,10 @@ reader of `scan`, which is the reference; both give the same rows.
 from __future__ import annotations
 
 import re
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from zlib import crc32
 
 import numpy as np
@@ -19,15 +20,15 @@ import orjson
 import pyarrow as pa
 
 from blackboxml import naming
-from blackboxml.journal import SUFFIX_BYTES
-from blackboxml.model import STATISTICS, TABLE_FORMAT, VERSION
+from blackboxml.journal import SUFFIX_BYTES, Block
+from blackboxml.model import LIMITS, STATISTICS, TABLE_FORMAT, VERSION
 from blackboxml.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from blackboxml.files import Directory
-    from blackboxml.journal import Block
+    from blackboxml.merge import JournalFile
     from blackboxml.model import Record
 
 Key: TypeAlias = tuple[str, str | None]
@@ -47,8 +48,12 @@ STATISTIC: Final = b"blackbox.statistic"
 METADATA: Final = b"blackbox"
 
 _SMALL_BYTES = 2**18
-_PARSE_BYTES = 2**20
-_LONG_INTEGER = re.compile(rb":-?[0-9]{16,}[,}]")
+_LEARN_BYTES = 2**14
+_AHEAD = 2
+_THREADS = 2
+_LONG_INTEGER = re.compile(rb":\s*-?[0-9]{16,}\s*[,}]")
+_MINUS_ZERO = re.compile(rb":\s*-0\s*[,}]")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXACT_FLOAT = float(2**53)
 _ORDER = {pa.bool_(): 0, pa.int64(): 1, pa.float64(): 2}
 _SUFFIX = b',"crc":""}'
@@ -188,6 +193,13 @@ def read_keys(schema: pa.Schema) -> list[Key]:
     return keys
 
 
+class _Parse(NamedTuple):
+    """A block that is being parsed on another thread."""
+
+    schema: pa.Schema
+    table: Future[pa.Table | None]
+
+
 class Tabulator:
     """Turns the blocks of a run's journals into parts.
 
@@ -201,6 +213,8 @@ class Tabulator:
         self._types: dict[Key, pa.DataType] = {}
         self._schema: pa.Schema | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._places: dict[str, tuple[str, Key]] = {}
+        self._refused = False
 
     @staticmethod
     def group(name: str) -> GroupSchema:
@@ -210,30 +224,80 @@ class Tabulator:
     def parts(self, scan: Scan, directory: Directory) -> Iterator[Part]:
         """Yield the rows of one journal, group by group within each block."""
         self.scans.append(scan)
-        journal = scan.journal
+        ahead: deque[tuple[Block, _Parse | None]] = deque()
         try:
             for block in scan.blocks(directory):
-                parts = None
-                if len(block.data) >= _SMALL_BYTES and self._types and not scan.ended:
-                    parts = self._fast(block, scan)
-                if parts is None:
-                    parts = self._slow(scan.read(block), journal.rank, journal.attempt)
-                yield from parts
+                for piece in self._pieces(block):
+                    ahead.append((piece, self._submit(piece)))
+                    if len(ahead) > _AHEAD or not self._types:
+                        yield from self._read(*ahead.popleft(), scan)
+            while ahead:
+                yield from self._read(*ahead.popleft(), scan)
         finally:
             if self._pool is not None:
-                self._pool.shutdown()
+                self._pool.shutdown(cancel_futures=True)
                 self._pool = None
 
-    def _slow(self, records: list[Record], rank: int, attempt: int) -> Iterator[Part]:
-        """Yield the parts of records that were read one by one."""
+    def _pieces(self, block: Block) -> Iterator[Block]:
+        """Yield a block whole, or in pieces where much of the last one went line by line."""
+        if not self._types and len(block.data) >= _SMALL_BYTES:
+            yield from _cut(block, _LEARN_BYTES, most=1)
+        elif self._refused:
+            yield from _cut(block, _SMALL_BYTES)
+        else:
+            yield from _without_end(block)
+
+    def _submit(self, block: Block) -> _Parse | None:
+        """Begin to parse a block on another thread, unless it is small or nothing is known yet."""
+        if len(block.data) < _SMALL_BYTES // 2 or not self._types:
+            return None
+        if block.data.count(b"\n") * len(self._types) > _MOST_CELLS:
+            return None
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_THREADS)
+        schema = self._json_schema()
+        return _Parse(schema, self._pool.submit(_parse, block.data, schema))
+
+    def _read(self, block: Block, parse: _Parse | None, scan: Scan) -> Iterator[Part]:
+        """Yield the parts of a block, as much of it as possible the fast way."""
+        if parse is not None and parse.schema is not self._schema:
+            parse.table.cancel()
+            parse = self._submit(block)
+        if parse is None or scan.ended:
+            yield from self._slow(block, scan)
+            return
+        parts = self._fast(block, parse, scan)
+        self._refused = parts is None
+        if parts is not None:
+            yield from parts
+        elif len(pieces := list(_cut(block, _SMALL_BYTES))) > 1:
+            for piece in pieces:
+                yield from self._read(piece, self._submit(piece), scan)
+        else:
+            yield from self._slow(block, scan)
+
+    def _slow(self, block: Block, scan: Scan) -> Iterator[Part]:
+        """Yield the parts of records that are read one by one."""
         grouped: dict[str, list[tuple[Record, dict[Key, Any]]]] = {}
-        for record in records:
-            for group, values in _by_group(record).items():
+        seen: set[Key] = set()
+        for count, record in enumerate(scan.read(block), start=1):
+            for group, values in self._by_group(record).items():
                 grouped.setdefault(group, []).append((record, values))
+                seen.update(values)
+            if count * len(seen) > _MOST_CELLS:
+                yield from self._rows(grouped, scan.journal)
+                grouped, seen = {}, set()
+        yield from self._rows(grouped, scan.journal)
+
+    def _rows(
+        self, grouped: dict[str, list[tuple[Record, dict[Key, Any]]]], journal: JournalFile
+    ) -> Iterator[Part]:
+        """Yield records, by group and with their values by column, as parts."""
+        rank, attempt = journal.rank, journal.attempt
         for group, rows in grouped.items():
             keys = tuple(dict.fromkeys(key for _, values in rows for key in values))
             arrays = [_column([values.get(key) for _, values in rows]) for key in keys]
-            rounded = set()
+            rounded: set[tuple[int, int, int]] = set()
             for key, array in zip(keys, arrays, strict=True):
                 self._learn(key, array.type)
                 if array.type == pa.float64():
@@ -242,19 +306,29 @@ class Tabulator:
                         for record, values in rows
                         if type(value := values.get(key)) is int and int(float(value)) != value
                     }
-            yield _part(
-                group,
-                keys,
-                _index(
-                    pa.array([record.step for record, _ in rows], pa.int64()),
-                    pa.array([record.time for record, _ in rows], pa.float64()),
-                    pa.array([record.seq for record, _ in rows], pa.int64()),
-                    rank,
-                    attempt,
-                ),
-                arrays,
-                frozenset(rounded),
+            index = _index(
+                pa.array([record.step for record, _ in rows], pa.int64()),
+                pa.array([record.time for record, _ in rows], pa.float64()),
+                pa.array([record.seq for record, _ in rows], pa.int64()),
+                rank,
+                attempt,
             )
+            yield _part(group, keys, index, arrays, frozenset(rounded))
+
+    def _by_group(self, record: Record) -> dict[str, dict[Key, Any]]:
+        """Return the values of a record by group and column."""
+        places = self._places
+        groups: dict[str, dict[Key, Any]] = {}
+        for name, value in record.metrics.items():
+            place = places.get(name)
+            if place is None:
+                place = places[name] = (naming.group_of(name), (name, None))
+            groups.setdefault(place[0], {})[place[1]] = value
+        for name, statistics in record.ranks.items():
+            group = groups.setdefault(naming.group_of(name), {})
+            for key, value in statistics.items():
+                group[name, key] = value
+        return groups
 
     def _learn(self, key: Key, kind: pa.DataType) -> None:
         """Remember the type of a column for the next block."""
@@ -263,16 +337,13 @@ class Tabulator:
             self._types[key] = wider
             self._schema = None
 
-    def _fast(self, block: Block, scan: Scan) -> list[Part] | None:
+    def _fast(self, block: Block, parse: _Parse, scan: Scan) -> list[Part] | None:
         """Return the parts of a block of plain records, or None if it needs the record reader."""
         data = block.data
-        if b"null" in data or not data.endswith(b"\n"):
+        if b"null" in data or not data.endswith(b"\n") or data.startswith(_BYTE_ORDER_MARK):
             return None
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1)
-        parsing = self._pool.submit(_parse, data, self._json_schema())
         lines = _check_lines(data, scan.limits.line_bytes)
-        table = parsing.result()
+        table = parse.table.result()
         if table is None or table.num_rows != lines:
             return None
         seq = table.column("seq").to_numpy()
@@ -317,17 +388,24 @@ class Tabulator:
             return None
         columns: dict[Key, pa.Array] = {}
         metrics = _combine(table.column("metrics"))
+        if len(metrics.type) > LIMITS.metrics_per_record:
+            return None
         for index, member in enumerate(metrics.type):
             columns[member.name, None] = metrics.field(index)
         if "ranks" in table.column_names:
             ranks = _combine(table.column("ranks"))
-            for index, member in enumerate(ranks.type):
-                inner = ranks.flatten()[index]
-                for place, key in enumerate(member.type):
-                    columns[member.name, key.name] = inner.flatten()[place]
+            if _some_empty(ranks):
+                return None
+            for member, inner in zip(ranks.type, ranks.flatten(), strict=True):
+                if _some_empty(inner):
+                    return None
+                for key, column in zip(member.type, inner.flatten(), strict=True):
+                    columns[member.name, key.name] = column
         given = {key: column for key, column in columns.items() if column.null_count < len(column)}
-        for column in given.values():
+        for (_, statistic), column in given.items():
             if column.type == pa.float64() and not _plain(column, data):
+                return None
+            if statistic == "count" and (column.drop_null().to_numpy() < 0).any():
                 return None
         return given
 
@@ -364,18 +442,6 @@ class Tabulator:
                 event = {name: table.column(name)[row].as_py() for name in ("seq", "step", "time")}
                 scan.events.append({**event, "metrics": {}})
         return parts
-
-
-def _by_group(record: Record) -> dict[str, dict[Key, Any]]:
-    """Return the values of a record by group and column."""
-    groups: dict[str, dict[Key, Any]] = {}
-    for name, value in record.metrics.items():
-        groups.setdefault(naming.group_of(name), {})[name, None] = value
-    for name, statistics in record.ranks.items():
-        group = groups.setdefault(naming.group_of(name), {})
-        for key, value in statistics.items():
-            group[name, key] = value
-    return groups
 
 
 def _column(values: Sequence[Any]) -> pa.Array:
@@ -432,7 +498,7 @@ def _parse(data: bytes, schema: pa.Schema) -> pa.Table | None:
     try:
         return pj.read_json(
             pa.BufferReader(data),
-            read_options=pj.ReadOptions(block_size=_PARSE_BYTES),
+            read_options=pj.ReadOptions(block_size=len(data) + 1, use_threads=False),
             parse_options=pj.ParseOptions(
                 explicit_schema=schema, unexpected_field_behavior="error"
             ),
@@ -474,6 +540,35 @@ def _check_some(lines: list[bytes], line_bytes: int) -> bool:
     return bool(np.array_equal(stated, found))
 
 
+def _cut(block: Block, size: int, most: int | None = None) -> Iterator[Block]:
+    """Yield a block in pieces of about a size, each of whole lines.
+
+    Args:
+        block: Whole lines.
+        size: Bytes of a piece.
+        most: How many cuts at the most.
+    """
+    data, start, cuts = block.data, 0, 0
+    while start < len(data) and cuts != most:
+        end = data.find(b"\n", start + size) + 1
+        if not end:
+            break
+        yield Block(block.offset + start, data[start:end])
+        start, cuts = end, cuts + 1
+    if start < len(data):
+        yield Block(block.offset + start, data[start:])
+
+
+def _without_end(block: Block) -> Iterator[Block]:
+    """Yield a block, with its last line apart if that is an event: most journals close with one."""
+    place = block.data.rfind(b"\n", 0, -1) + 1
+    if place and b'"metrics"' not in block.data[place:]:
+        yield Block(block.offset, block.data[:place])
+        yield Block(block.offset + place, block.data[place:])
+    else:
+        yield block
+
+
 def _combine(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
@@ -487,11 +582,22 @@ def _rounded(column: pa.Array) -> list[int]:
 
 
 def _plain(column: pa.Array, data: bytes) -> bool:
-    """Tell whether all floats are finite, and none was an integer that float64 may round."""
-    values = np.abs(column.drop_null().to_numpy() if column.null_count else column.to_numpy())
-    if (values < _EXACT_FLOAT).all():
+    """Tell whether all floats are finite, and none was an integer that reads another way."""
+    values = column.drop_null().to_numpy() if column.null_count else column.to_numpy()
+    if np.signbit(values[values == 0]).any() and _MINUS_ZERO.search(data):
+        return False
+    sizes = np.abs(values)
+    if (sizes < _EXACT_FLOAT).all():
         return True
-    return bool(np.isfinite(values).all()) and not _LONG_INTEGER.search(data)
+    return bool(np.isfinite(sizes).all()) and not _LONG_INTEGER.search(data)
+
+
+def _some_empty(column: pa.StructArray) -> bool:
+    """Tell whether an object is there that has no member."""
+    filled = np.zeros(len(column), dtype=bool)
+    for member in column.flatten():
+        filled |= member.is_valid().to_numpy(zero_copy_only=False)
+    return bool((column.is_valid().to_numpy(zero_copy_only=False) & ~filled).any())
 
 
 def _any_valid(arrays: Iterable[pa.Array]) -> Any:  # noqa: ANN401 - an array of bool, or None

@@ -11,17 +11,22 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import threading
 import time
 import uuid
 import weakref
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from blackboxml import manifest as manifests
 from blackboxml import merge, naming, process
 from blackboxml.errors import (
+    BlackboxError,
     MetricError,
     NotARunError,
     RunIsLiveError,
@@ -36,7 +41,7 @@ from blackboxml.recorder import Recorder, Sync
 from blackboxml.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from blackboxml.manifest import Manifest
     from blackboxml.merge import JournalFile
@@ -49,6 +54,9 @@ SYNC_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 15.0
 """A live writer appends to its journal, or touches it, at least this often."""
 
+_EXCEPTION_CHARACTERS: Final = 20_000
+_ID: Final = re.compile("[0-9a-f]{32}")
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _WRITER: Final = {"name": "blackboxml", "version": __version__}
 
 
@@ -65,7 +73,7 @@ class RunWriter:
         log: Records one step; see `Recorder.log`.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         path: Path,
         manifest: Manifest,
@@ -85,8 +93,11 @@ class RunWriter:
         self._claimed = directory is not None
         self._directory = directory
         self._owed: dict[str, bytes] = {}
-        self._documents = threading.Lock()
+        # Reentrant, as the handler of a signal may end a run that is writing a document.
+        self._documents = threading.RLock()
         self._warned = False
+        self._finished = False
+        self._end: dict[str, Any] = {}
         self._recorder = Recorder(
             str(path), rank, self._open_directory, self._header, strict=strict, sync=sync
         )
@@ -95,7 +106,7 @@ class RunWriter:
     # -- opening
 
     @classmethod
-    def create(  # noqa: PLR0913
+    def create(
         cls,
         log_dir: str | os.PathLike[str],
         name: str,
@@ -120,18 +131,23 @@ class RunWriter:
             sync: When records become durable.
 
         Raises:
-            ValueError: If the name or a tag cannot be stored.
+            ValueError: If the name, a tag or what is said of the environment cannot be stored.
             WriteError: If the file system refuses and `strict` is set.
         """
         now = time.time()
         manifest = manifests.new(
-            run_id or uuid.uuid4().hex, _text("name", name), _tags(tags), now, __version__
+            run_id or uuid.uuid4().hex, _name(name), _tags(tags), now, __version__
         )
         manifest["environment"] = dict(environment or {})
         if lineage:
             manifest["lineage"] = dict(lineage)
+        for what, given in (("run_id", manifest["id"]), ("parent", (lineage or {}).get("parent"))):
+            if given is not None and not _ID.fullmatch(str(given)):
+                message = f"{what} is {given!r:.80}, wanted 32 lower-case hexadecimal digits"
+                raise ValueError(message)
+        _check_manifest(manifest)
         folder = naming.run_directory_name(name, datetime.fromtimestamp(now, UTC))
-        writer = cls(Path(log_dir).absolute() / folder, manifest, strict=strict, sync=sync)
+        writer = cls(_absolute(log_dir) / folder, manifest, strict=strict, sync=sync)
         return writer._begin()
 
     @classmethod
@@ -153,6 +169,7 @@ class RunWriter:
                 raise RunStateError(message)
             own = [each for each in journals if each.rank == 0]
             _refuse_live(directory, own)
+            _close_attempts(directory, manifest, own)
             writer = cls(
                 Path(path).absolute(),
                 manifest,
@@ -166,7 +183,7 @@ class RunWriter:
         return writer._begin()
 
     @classmethod
-    def join(  # noqa: PLR0913
+    def join(
         cls,
         path: str | os.PathLike[str],
         rank: int,
@@ -211,8 +228,14 @@ class RunWriter:
     def _begin(self) -> RunWriter:
         """Open the first journal, write the manifest, start the thread."""
         self._recorder.begin()
-        if self.rank == 0:
-            self._enter_attempt()
+        try:
+            if self.rank == 0:
+                self._enter_attempt()
+        except BaseException:
+            with contextlib.suppress(BlackboxError):
+                self._recorder.event({"end": {"status": "interrupted"}})
+                self._recorder.close()
+            raise
         wake = self._wake = threading.Event()
         self._thread = threading.Thread(
             target=_keep_durable, args=(weakref.ref(self), wake), name="blackboxml", daemon=True
@@ -228,12 +251,14 @@ class RunWriter:
         self.attempt = max(self.attempt, 0)
         self.manifest["status"] = "running"
         self.manifest["writer"] = _WRITER
-        self.manifest["attempts"].append({
-            "attempt": self.attempt,
-            "start": manifests.timestamp(time.time()),
-            "status": "running",
-            "process": process.identify(),
-        })
+        self.manifest["attempts"].append(
+            {
+                "attempt": self.attempt,
+                "start": manifests.timestamp(time.time()),
+                "status": "running",
+                "process": process.identify(),
+            }
+        )
         self.write_manifest()
         if self._directory is not None:
             with contextlib.suppress(OSError):
@@ -250,6 +275,16 @@ class RunWriter:
     def active(self) -> bool:
         """Whether this process may record: not finished, and not inherited through a fork."""
         return self._recorder.active
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to finish, here or because another process does it."""
+        return self._finished or (not self.active and not self._end)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run was finished and its journal says so."""
+        return self._recorder.complete
 
     @property
     def degraded(self) -> bool:
@@ -290,6 +325,14 @@ class RunWriter:
                 said[key] = text
         self._recorder.event({"describe": said})
 
+    def disregard(self) -> None:
+        """Say once that a forked process cannot write this run.
+
+        Raises:
+            RunStateError: If `strict` is set.
+        """
+        self._recorder.disregard()
+
     def sync(self) -> None:
         """Make every record durable that was logged before this call.
 
@@ -314,25 +357,53 @@ class RunWriter:
         if status not in {"completed", "failed", "interrupted"}:
             message = f"status is {status!r}, wanted completed, failed or interrupted"
             raise ValueError(message)
-        if not self.active:
+        if self.finished:
             return
-        end: dict[str, Any] = {"status": status}
-        if exception is not None:
-            end["exception"] = dict(exception)
-        try:
-            self._recorder.event({"end": end})
-            self._recorder.close()
-            if self.rank == 0:
-                manifests.finish(
-                    self.manifest, self.attempt, status, time.time(), end.get("exception")
-                )
-                self.write_manifest()
-        finally:
-            self._wake.set()
-            if self._thread is not threading.current_thread():
-                self._thread.join(SYNC_SECONDS)
+        if not self._end:
+            self._end = {"status": status}
+            if exception is not None:
+                self._end["exception"] = _clip(exception)
+        refusals: list[WriteError] = []
+        for work in (self._record_end, self._recorder.close, self._write_end):
+            try:
+                work()
+            except WriteError as error:
+                refusals.append(error)
+        self._finished = True
+        self._wake.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(SYNC_SECONDS)
+        with self._documents:
             if self._directory is not None:
                 self._directory.close()
+        if refusals:
+            raise refusals[0]
+
+    def _record_end(self) -> None:
+        """Record the end in the journal."""
+        if self.active:
+            self._recorder.event({"end": self._end})
+
+    def _write_end(self) -> None:
+        """Say in the manifest how the run ended, and pay what is owed."""
+        self._find_path()
+        if self.rank == 0:
+            said = self._end
+            manifests.finish(
+                self.manifest, self.attempt, said["status"], time.time(), said.get("exception")
+            )
+            self.write_manifest()
+        self._pay()
+
+    def _find_path(self) -> None:
+        """Find out where the directory is now, if it was moved and the system tells."""
+        directory = self._directory
+        if directory is None or _is_at(directory, self.path):
+            return
+        with contextlib.suppress(OSError):
+            moved = Path(os.readlink(f"/proc/self/fd/{directory.fd}"))
+            if _is_at(directory, moved):
+                self.path = directory.path = moved
 
     # -- documents
 
@@ -371,14 +442,14 @@ class RunWriter:
         self._owed[name] = data
         try:
             if self._directory is None:
-                raise FileNotFoundError(errno.ENOENT, "there is no run directory")  # noqa: TRY301
+                raise FileNotFoundError(errno.ENOENT, "there is no run directory")
             self._directory.replace(name, data)
-            del self._owed[name]
+            self._owed.pop(name, None)
         except OSError as error:
             message = f"cannot write {self.path / name}: {error.strerror or error}"
             if self._strict:
                 raise WriteError(error.errno or errno.EIO, message, str(self.path)) from None
-            if not self._warned and not self.degraded:
+            if not (self._warned or self.degraded) and (self.active or self.complete):
                 self._warned = True
                 logger.warning("%s; it is tried again while training goes on", message)
 
@@ -391,7 +462,7 @@ class RunWriter:
     def _open_directory(self) -> Directory:
         """Return the run directory; claim it the first time that the file system works."""
         directory = self._directory
-        if directory is not None and os.fstat(directory.fd).st_nlink == 0:
+        if directory is not None and _is_deleted(directory, self.path):
             directory.close()
             directory = self._directory = None
         if directory is None:
@@ -440,6 +511,7 @@ class RunWriter:
 def _keep_durable(reference: weakref.ref[RunWriter], wake: threading.Event) -> None:
     """Run in the thread of a writer until it ends or is forgotten."""
     touched = time.monotonic()
+    said = ""
     while not wake.wait(SYNC_SECONDS):
         writer = reference()
         if writer is None or not writer.active:
@@ -447,10 +519,11 @@ def _keep_durable(reference: weakref.ref[RunWriter], wake: threading.Event) -> N
         try:
             if writer.tick(time.monotonic() - touched):
                 touched = time.monotonic()
-        except WriteError as error:
-            logger.warning("%s", error)
-        except Exception:
-            logger.exception("the thread that syncs %s met an error and goes on", writer.path)
+        except Exception as error:  # the thread must go on, whatever comes
+            if str(error) != said:  # once, and not every second
+                said = str(error)
+                expected = isinstance(error, WriteError)
+                logger.warning("%s", error, exc_info=None if expected else error)
         del writer
 
 
@@ -479,7 +552,7 @@ def _refuse_live(directory: Directory, journals: list[JournalFile]) -> None:
         return
     if process.liveness(newest.header.process) != "alive":
         return
-    if not any("end" in document for document in _tail(directory, newest)[:1]):
+    if "end" not in next(_tail(directory, newest), {}):
         pid = newest.header.process.get("pid")
         message = f"{directory.path} is being written by process {pid}; end that one first"
         raise RunIsLiveError(message)
@@ -490,21 +563,52 @@ def _age(journal: JournalFile) -> tuple[int, int]:
     return journal.ordinal, journal.low
 
 
-def _tail(directory: Directory, journal: JournalFile) -> list[dict[str, Any]]:
-    """Return the last records of a journal, newest first."""
+def _tail(directory: Directory, journal: JournalFile) -> Iterator[dict[str, Any]]:
+    """Yield the last records of a journal, newest first."""
     with directory.reading(journal.name) as descriptor:
-        return read_tail(descriptor, journal.start)
+        yield from read_tail(descriptor, journal.start)
 
 
 def _next_step(directory: Directory, journals: list[JournalFile]) -> int:
-    """Return the automatic step with which a resumed run goes on."""
+    """Return the automatic step with which a resumed run goes on: after the last that counts."""
+    cut: int | None = None
     for journal in sorted(journals, key=_age, reverse=True):
-        for document in _tail(directory, journal):
-            if "rewind" in document:
-                return int(document["rewind"]["step"])
-            if "metrics" in document:
-                return int(document["step"]) + 1
+        with directory.reading(journal.name) as descriptor:
+            for document in read_tail(descriptor, journal.start, max(journal.size, 1)):
+                if "rewind" in document:
+                    first = int(document["rewind"]["step"])
+                    cut = first if cut is None else min(cut, first)
+                elif "metrics" in document and (cut is None or document["step"] < cut):
+                    return int(document["step"]) + 1
     return 0
+
+
+def _close_attempts(directory: Directory, manifest: Manifest, journals: list[JournalFile]) -> None:
+    """Say how each attempt before this one ended; the manifest of a killed run does not know."""
+    proven = manifests.rebuild(directory, journals)
+    if proven is None:
+        return
+    last = proven["attempts"][-1]
+    if last["status"] == "running":
+        newest = max(journals, key=_age)
+        times = [each.header.time for each in journals if each.header is not None]
+        times += [float(document["time"]) for document in islice(_tail(directory, newest), 1)]
+        last |= {"status": "interrupted", "end": manifests.timestamp(max(times))}
+    said = {
+        entry["attempt"]: entry
+        for entry in manifest["attempts"]
+        if isinstance(entry, dict) and isinstance(entry.get("attempt"), int)
+    }
+    for entry in proven["attempts"]:
+        if said.get(entry["attempt"], {}).get("status", "running") == "running":
+            said[entry["attempt"]] = entry
+    manifest["attempts"] = [said[attempt] for attempt in sorted(said)]
+    try:
+        manifests.seconds(manifest["start"])
+    except ValueError:
+        manifest["start"] = proven["start"]
+    if type(manifest.get("generation")) is not int:
+        manifest["generation"] = 0
 
 
 def _next_attempt(directory: Directory, rank: int, ordinal: int) -> int:
@@ -522,6 +626,69 @@ def _next_attempt(directory: Directory, rank: int, ordinal: int) -> int:
         elif directory.size(naming.journal_name(rank, lower)) is not None:
             attempt += 1
     return attempt + 1
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    """Return a path that stays right when the process changes its working directory."""
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError:  # the working directory was deleted
+        return Path(path)
+
+
+def _is_at(directory: Directory, path: Path) -> bool:
+    """Tell whether an open directory is the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(directory.fd), os.stat(path))
+    except OSError:
+        return False
+
+
+def _is_deleted(directory: Directory, path: Path) -> bool:
+    """Tell whether an open directory has no name any more.
+
+    Some file systems do not count the links; there, only the path can tell.
+    """
+    return os.fstat(directory.fd).st_nlink == 0 and not _is_at(directory, path)
+
+
+def _clip(exception: Mapping[str, str]) -> dict[str, str]:
+    """Return what is said of an exception as it fits into a line of a journal."""
+    return {
+        key: text[:_EXCEPTION_CHARACTERS].encode(errors="replace").decode()
+        for key, text in exception.items()
+    }
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    """Refuse what does not fit into the manifest, or into the header of a journal.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    for what, limit in (("tags", LIMITS.line_bytes // 2), ("environment", LIMITS.manifest_bytes)):
+        try:
+            size = len(orjson.dumps(manifest[what]))
+        except TypeError as error:
+            message = f"the {what} of the run cannot be written as JSON: {error}"
+            raise ValueError(message) from None
+        if size > limit // 2:
+            message = f"the {what} of the run have {size:,} bytes, wanted at most {limit // 2:,}"
+            raise ValueError(message)
+
+
+def _name(name: object) -> str:
+    """Return the name of a run if it can be stored."""
+    text = _text("name", name)
+    size = len(text.encode())
+    if size > naming.MAX_NAME_BYTES or _CONTROL.search(text):
+        found = f"has {size:,} bytes" if size > naming.MAX_NAME_BYTES else "has control characters"
+        message = (
+            f"the name of the run {text!r:.80} {found}; "
+            f"wanted one line of at most {naming.MAX_NAME_BYTES:,} bytes"
+        )
+        raise ValueError(message)
+    return text
 
 
 def _text(what: str, text: object) -> str:

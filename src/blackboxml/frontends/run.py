@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 import traceback
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from blackboxml.writer import RunWriter
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from types import FrameType, TracebackType
+    from typing import Self
 
     from blackboxml.recorder import Sync
 
@@ -34,7 +34,9 @@ logger = logging.getLogger("blackboxml")
 
 _GIT_SECONDS = 5.0
 _TRACEBACK_CHARACTERS = 20_000
-_started: weakref.WeakSet[Run] = weakref.WeakSet()
+
+_started: set[Run] = set()
+"""Runs that the end of the process would leave open; held, so that none is forgotten."""
 
 
 class Run:
@@ -53,13 +55,13 @@ class Run:
     'completed'
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         name: str,
         tags: Iterable[str] | None = None,
         log_dir: str | os.PathLike[str] = "blackboxml_logs",
         *,
-        config: Any = None,  # noqa: ANN401 - a mapping, dataclass or namespace
+        config: Any = None,
         strict: bool = False,
         resume: bool | str | os.PathLike[str] | None = None,
         sync: Sync = "interval",
@@ -87,7 +89,7 @@ class Run:
             parent: Id of the run that this one was derived from.
         """
         self.name = name
-        self._tags = tags
+        self._tags = tags if tags is None or isinstance(tags, str) else list(tags)
         self._log_dir = log_dir
         self._config = config
         self._strict = strict
@@ -99,12 +101,12 @@ class Run:
         self._parent = parent
         self._writer: RunWriter | None = None
         self._git: threading.Thread | None = None
-        self._handler: Any = None
         self._pid = os.getpid()
+        self._config_lock = threading.RLock()
 
     # -- life
 
-    def start(self) -> Run:
+    def start(self) -> Self:
         """Begin to record, and return the run.
 
         A run that ended and is started again begins a new directory.
@@ -120,15 +122,22 @@ class Run:
             message = f"run {self.name!r} was started already; finish() it first"
             raise RunStateError(message)
         tree = None if self._config is None else encode_config(self._config)
-        self._pid = os.getpid()
-        writer = self._writer = self._open_writer()
+        if isinstance(self._tags, str):
+            message = f"tags is the text {self._tags!r:.80}, wanted a list of texts"
+            raise ValueError(message)  # noqa: TRY004 - one kind of error for all arguments
+        writer = self._open_writer()
+        self._writer, self._pid = writer, os.getpid()
+        _started.add(self)
         # An attribute of the instance saves the frame of a method on the hot path.
         self.log = writer.log  # type: ignore[method-assign]
-        if tree:
-            self._merge_config(tree)
-        self._capture_git()
-        self._handle_termination()
-        _started.add(self)
+        try:
+            if tree:
+                self._merge_config(tree)
+            self._capture_git()
+            _handle_termination()
+        except BaseException as error:
+            self._end_after(error)
+            raise
         return self
 
     def finish(self, status: str = "completed", error: BaseException | None = None) -> None:
@@ -141,20 +150,24 @@ class Run:
         Raises:
             RunStateError: If the run was not started.
             ValueError: If the status is none of the three.
+            SealError: If what was sealed does not read back the same and `strict` is set.
             WriteError: If the file system refuses and `strict` is set.
         """
         writer = self._require()
-        if not writer.active or os.getpid() != self._pid:
+        if os.getpid() != self._pid or writer.finished:
             return
-        self._restore_handler()
         if self._git is not None:
             self._git.join(_GIT_SECONDS)
-        _started.discard(self)
-        writer.finish(status, None if error is None else _describe(error))
-        if self._seal and not writer.lost:
+        try:
+            writer.finish(status, None if error is None else _describe(error))
+        finally:
+            if writer.finished:
+                _started.discard(self)
+                _restore_handler()
+        if self._seal and writer.complete:
             self._seal_now(writer.path)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         """Start the run."""
         return self.start()
 
@@ -167,14 +180,17 @@ class Run:
         """End the run; an exception of the training is recorded and goes on to the caller."""
         if error is None or (isinstance(error, SystemExit) and not error.code):
             self.finish()
-            return
+        else:
+            self._end_after(error)
+
+    def _end_after(self, error: BaseException) -> None:
+        """End the run because of an exception that is on its way; a second one would hide it."""
         try:
             if isinstance(error, KeyboardInterrupt | GeneratorExit | Terminated):
                 self.finish("interrupted")
             else:
                 self.finish("failed", error)
         except Exception:
-            # The training's exception is on its way; a second one would hide it.
             logger.exception("run %r could not be ended in order", self.name)
 
     # -- recording
@@ -194,7 +210,7 @@ class Run:
         """
         self._require().log(metrics, step)
 
-    def log_config(self, config: Any = None, /, **parameters: Any) -> None:  # noqa: ANN401
+    def log_config(self, config: Any = None, /, **parameters: Any) -> None:
         """Add hyper-parameters; one that is given again is replaced, and its old value kept aside.
 
         Args:
@@ -206,6 +222,9 @@ class Run:
             RunStateError: If the run was not started, or has ended.
         """
         writer = self._require()
+        if os.getpid() != self._pid:
+            writer.disregard()
+            return
         if not writer.active:
             message = f"run {self.name!r} has ended; its configuration is closed"
             raise RunStateError(message)
@@ -297,16 +316,11 @@ class Run:
         if path is not None:
             _unpack(path)
             return RunWriter.resume(path, strict=self._strict, sync=self._sync)
-        if isinstance(self._tags, str):
-            message = f"tags is the text {self._tags!r:.80}, wanted a list of texts"
-            raise ValueError(message)
         return RunWriter.create(
             self._log_dir,
             self.name,
             tags=self._tags,
-            environment=environments.capture(
-                self._environment, command_line=self._command_line
-            ),
+            environment=environments.capture(self._environment, command_line=self._command_line),
             lineage={"parent": self._parent} if self._parent else None,
             strict=self._strict,
             sync=self._sync,
@@ -315,21 +329,27 @@ class Run:
     def _merge_config(self, tree: dict[str, Any]) -> None:
         """Write the configuration with new values, and those they replace."""
         writer = self._require()
-        document = self._config_document(writer)
-        old = document["config"]
-        changed = {key: old[key] for key in tree if key in old and old[key] != tree[key]}
-        if changed:
-            document.setdefault("replaced", []).append({
-                "attempt": writer.attempt,
-                "time": manifests.timestamp(time.time()),
-                "values": changed,
-            })
-        document["config"] = old | tree
-        data = manifests.dump(document)
-        if len(data) > LIMITS.config_bytes:
-            message = f"the configuration has {len(data):,} bytes, {LIMITS.config_bytes:,} may be"
-            raise ConfigError(message)
-        writer.write_config(data)
+        with self._config_lock:
+            document = self._config_document(writer)
+            old = document["config"]
+            changed = {key: old[key] for key in tree if key in old and old[key] != tree[key]}
+            if changed:
+                document.setdefault("replaced", []).append(
+                    {
+                        "attempt": writer.attempt,
+                        "time": manifests.timestamp(time.time()),
+                        "values": changed,
+                    }
+                )
+            document["config"] = old | tree
+            data = manifests.dump(document)
+            if len(data) > LIMITS.config_bytes:
+                message = (
+                    f"the configuration has {len(data):,} bytes, {LIMITS.config_bytes:,} may be; "
+                    "keep large values in a file of their own"
+                )
+                raise ConfigError(message)
+            writer.write_config(data)
 
     def _config_document(self, writer: RunWriter) -> dict[str, Any]:
         """Return `config.json` as it is, or an empty one."""
@@ -359,7 +379,10 @@ class Run:
         environment = writer.manifest["environment"]
         for name in fields:
             environment.setdefault(name, None)
-        where = Path.cwd()
+        try:
+            where = Path.cwd()
+        except OSError:  # it was deleted
+            return
 
         def ask() -> None:
             found = environments.capture_git(where, _GIT_SECONDS)
@@ -373,9 +396,9 @@ class Run:
 
     def _seal_now(self, path: Path) -> None:
         """Seal the run; the journal is whole whatever comes of it."""
-        from blackboxml.seal import seal  # noqa: PLC0415 - not before the run has ended
-
         try:
+            from blackboxml.seal import seal  # heavy, and not needed before the run has ended
+
             seal(path)
         except Exception as error:
             if self._strict:
@@ -387,37 +410,44 @@ class Run:
                 path,
             )
 
-    def _handle_termination(self) -> None:
-        """Let SIGTERM unwind the training, so that the run ends as interrupted.
-
-        Only where nothing else handles it: a scheduler's or a framework's own handler stays.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            owner = os.getpid()
-
-            def terminate(number: int, _: FrameType | None) -> None:
-                if os.getpid() != owner:  # a forked child dies as it would without us
-                    signal.signal(number, signal.SIG_DFL)
-                    os.kill(os.getpid(), number)
-                    return
-                raise Terminated(128 + number)
-
-            signal.signal(signal.SIGTERM, terminate)
-            self._handler = terminate
-
-    def _restore_handler(self) -> None:
-        """Give SIGTERM back, if nobody else took it in the meantime."""
-        if self._handler is None or threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGTERM) is self._handler:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._handler = None
-
 
 class Terminated(SystemExit):
     """SIGTERM came: the process ends with the status that a shell expects, 143."""
+
+
+_terminable = os.getpid()
+"""The process in which SIGTERM ends runs; a forked one dies as it would without us."""
+
+
+def _handle_termination() -> None:
+    """Let SIGTERM unwind the training, so that the run ends as interrupted.
+
+    Only where nothing else handles it: a scheduler's or a framework's own handler stays.
+    """
+    global _terminable  # noqa: PLW0603 - a signal has one handler in a process
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) in {signal.SIG_DFL, _terminate}:
+        _terminable = os.getpid()
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    """Raise `Terminated` where the training is."""
+    if os.getpid() == _terminable:
+        raise Terminated(128 + number)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _restore_handler() -> None:
+    """Give SIGTERM back with the last run, if nobody else took it in the meantime."""
+    if any(run._pid == os.getpid() for run in _started):  # noqa: SLF001 - of this module
+        return
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _describe(error: BaseException) -> dict[str, str]:
@@ -427,12 +457,15 @@ def _describe(error: BaseException) -> dict[str, str]:
     except Exception:  # noqa: BLE001 - an exception whose text raises still has a type
         message = "its message could not be made"
     kind = type(error)
-    text = "".join(traceback.format_exception(error))
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - as above
+        text = "its traceback could not be made"
     described = {
         "type": kind.__qualname__
         if kind.__module__ == "builtins"
         else f"{kind.__module__}.{kind.__qualname__}",
-        "message": message[-_TRACEBACK_CHARACTERS:],
+        "message": message[:_TRACEBACK_CHARACTERS],
         "traceback": text[-_TRACEBACK_CHARACTERS:],
     }
     return {key: text.encode(errors="replace").decode() for key, text in described.items()}
@@ -443,14 +476,18 @@ def _unpack(path: Path) -> None:
     with Directory(path) as directory:
         manifest, _ = manifests.open_history(directory)
     if manifest.get("sealed", {}).get("packed"):
-        from blackboxml.seal import seal  # noqa: PLC0415 - heavy, and rarely needed
+        from blackboxml.seal import seal  # heavy, and rarely needed
 
         seal(path)
 
 
 def _finish_all() -> None:
-    """End the runs that a process leaves open: it cannot be known that they were complete."""
+    """End the runs that a process leaves open: it cannot be known that they were complete.
+
+    They are not sealed: an interpreter that shuts down cannot load the libraries for that any more.
+    """
     for run in list(_started):
+        run._seal = False  # noqa: SLF001 - of this module
         try:
             run.finish("interrupted")
         except Exception:

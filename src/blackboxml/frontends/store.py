@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blackboxml import manifest as manifests
-from blackboxml.collection import find_runs, open_runs
-from blackboxml.errors import BlackboxError, ManifestError, NotARunError
+from blackboxml.collection import find_runs
+from blackboxml.errors import ManifestError, NotARunError
 from blackboxml.model import LIMITS, MANIFEST
 from blackboxml.reader import open_run
 
 if TYPE_CHECKING:
+    import os
+
     from blackboxml.reader import RunReader
 
 logger = logging.getLogger("blackboxml")
@@ -33,7 +34,7 @@ def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         reader = open_run(path)
-    except NotARunError:
+    except (NotARunError, ManifestError):  # 0.5 wrote NaN, which is no JSON
         legacy = _load_legacy(Path(path))
         if legacy is None:
             raise
@@ -50,7 +51,7 @@ def list_runs(base_dir: str | os.PathLike[str] = "blackboxml_logs") -> list[dict
     for path in find_runs(base_dir):
         try:
             runs.append(load_run(path))
-        except (BlackboxError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - a damaged run must not hide the others
             logger.warning("%s cannot be read and is left out: %s", path, error)
     return sorted(runs, key=lambda run: manifests.seconds(run["start"]), reverse=True)
 
@@ -62,21 +63,28 @@ def delete_runs(base_dir: str | os.PathLike[str] = "blackboxml_logs") -> int:
     with a warning.
     """
     deleted = 0
-    for path, reader in list(open_runs(base_dir)):
-        if isinstance(reader, BlackboxError):
-            try:
-                legacy = isinstance(reader, NotARunError) and _load_legacy(path) is not None
-            except ManifestError:
-                legacy = False
-            if not legacy:
-                logger.warning("%s is not known to be a run and stays: %s", path, reader)
-                continue
-        elif reader.status == "running":
-            logger.warning("%s is being written and stays", path)
+    for path in list(find_runs(base_dir)):
+        if (reason := reason_to_keep(path)) is not None:
+            logger.warning("%s stays: %s", path, reason)
             continue
         shutil.rmtree(path)
         deleted += 1
     return deleted
+
+
+def reason_to_keep(path: Path) -> str | None:
+    """Return why a directory must not be deleted, or None if it is a run that has ended."""
+    try:
+        reader = open_run(path)
+        if reader.status == "running":
+            return f"it is being written ({reader.verdict.reason})"
+    except Exception as error:  # noqa: BLE001 - what is not understood is not deleted
+        try:
+            legacy = isinstance(error, NotARunError | ManifestError) and _load_legacy(path)
+        except ManifestError:
+            legacy = None
+        return None if legacy else f"it is not known to be a run: {error}"
+    return None
 
 
 def _as_dict(reader: RunReader) -> dict[str, Any]:
@@ -111,7 +119,13 @@ def _load_legacy(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         message = f"{file} is damaged: {error}"
         raise ManifestError(message, text) from None
-    if isinstance(document, dict) and isinstance(document.get("steps"), list):
-        if isinstance(document.get("name"), str) and isinstance(document.get("start"), str):
-            return document
-    return None
+    if not isinstance(document, dict) or not isinstance(document.get("steps"), list):
+        return None
+    if not isinstance(document.get("name"), str) or not isinstance(document.get("start"), str):
+        return None
+    try:
+        manifests.seconds(document["start"])
+    except ValueError as error:
+        message = f"{file} is damaged: its start is {document['start']!r:.80}: {error}"
+        raise ManifestError(message, text) from None
+    return document

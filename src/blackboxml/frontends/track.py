@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from blackboxml.frontends.run import Run
@@ -22,7 +23,7 @@ def track(
     name: str,
     tags: Iterable[str] | None = None,
     log_dir: str | os.PathLike[str] = "blackboxml_logs",
-    **options: Any,  # noqa: ANN401 - the options of Run
+    **options: Any,
 ) -> Callable[[Callable[P, Any]], Callable[P, list[Any]]]:
     """Record what a generator function yields; calling it returns the list of it.
 
@@ -43,16 +44,19 @@ def track(
     >>> train(2)
     [{'loss': 1.0}, {'loss': 0.5}]
     """
+    # Each call is a run with these tags, and an iterator would be used up by the first.
+    labels = tags if tags is None or isinstance(tags, str) else list(tags)
 
     def decorate(function: Callable[P, Any]) -> Callable[P, list[Any]]:
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> list[Any]:
-            steps = function(*args, **kwargs)
+            steps: Any = function(*args, **kwargs)
             if not inspect.isgenerator(steps):
                 _refuse(function, steps)
                 return []
             yielded: list[Any] = []
-            with Run(name, tags, log_dir, **options) as run:
+            # A step that cannot be stored closes the generator too, while the run is still open.
+            with Run(name, labels, log_dir, **options) as run, closing(steps):
                 for metrics in steps:
                     run.log(metrics)
                     yielded.append(metrics)

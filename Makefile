@@ -1,0 +1,58 @@
+# `make` on a machine with Python 3.11 or newer, make and pip: the targets build their own virtual environment.
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?= -n auto --dist worksteal
+BENCH_ARGS ?=
+
+BIN := $(VENV)/bin
+# A stamp is newer than pyproject.toml when the environment holds what pyproject.toml asks for.
+CREATED := $(VENV)/.stamp-created
+INSTALLED := $(VENV)/.stamp-installed
+DEVELOP := $(VENV)/.stamp-develop
+LOGS := blackboxml_logs
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench build clean
+
+help: ## Show the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | sort | expand -t 10
+
+demo: $(INSTALLED) ## Train a small classifier, then plot, validate and analyse what it recorded
+	$(BIN)/python examples/digits.py
+	@set -e; run=$$(ls -td $(LOGS)/digits_[0-9]* | head -n 1); set -x; \
+	$(BIN)/blackbox plot "$$run" train/loss eval/accuracy; \
+	$(BIN)/blackbox validate "$$run"; \
+	$(BIN)/python examples/analyse.py "$$run"
+
+test: check ## Run the checks, the tests and the examples in docstrings
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(DEVELOP) ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## Measure against the bars and write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+build: $(DEVELOP) ## Build the source distribution and the wheel into dist/
+	$(BIN)/python -m build
+
+clean: ## Remove what these targets made; recorded runs stay
+	@if [ -e "$(CREATED)" ]; then rm -rf "$(VENV)"; fi
+	rm -rf build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(CREATED):
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv "$(VENV)"
+	@touch "$@"
+
+$(INSTALLED): pyproject.toml | $(CREATED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch "$@"
+
+$(DEVELOP): pyproject.toml | $(CREATED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch "$@"

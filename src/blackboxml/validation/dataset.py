@@ -1,0 +1,215 @@
+"""One dataset: what it may hold at all, its variables, and every value against the journals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from blackboxml.dataset import COORDINATES, DIMENSION, Dataset, filled, variables
+from blackboxml.errors import TableError
+from blackboxml.model import DATASET_FORMAT, VERSION
+from blackboxml.table import INDEX
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from blackboxml.seal import Spill
+    from blackboxml.sealed import GroupFiles
+    from blackboxml.table import GroupSchema, Key
+    from blackboxml.validation.subject import Subject
+
+_FILTERS: Final = frozenset([1, 2, 3])
+"""Deflate, shuffle and Fletcher-32, by their registered numbers."""
+
+_COORDINATE_TYPES = {"step": "int64", "time": "float64", "rank": "int32", "attempt": "int32"}
+_TYPES = {pa.float64(): "float64", pa.int64(): "int64", pa.bool_(): "int8"}
+_ROOT = {"format": DATASET_FORMAT, "version": VERSION}
+
+
+def check_dataset(
+    subject: Subject, name: str, group: GroupSchema, files: GroupFiles, spill: Spill
+) -> None:
+    """Check a dataset.
+
+    Args:
+        subject: The run.
+        name: The file.
+        group: What its table holds.
+        files: Tells which rows count.
+        spill: The rows of the table, as the journals give them.
+    """
+    try:
+        with (
+            subject.directory.reading(name) as descriptor,
+            Dataset(f"/dev/fd/{descriptor}", subject.limits) as dataset,
+        ):
+            _Check(subject, name, group, dataset).run(files, spill)
+    except TableError as error:
+        message = str(error).replace(f"/dev/fd/{descriptor}", name)
+        subject.report("BB-DAT-012", message[:300], name, cure=subject.cure)
+
+
+class _Check:
+    """The check of one dataset that is safe to read."""
+
+    def __init__(self, subject: Subject, name: str, group: GroupSchema, dataset: Dataset) -> None:
+        """Prepare."""
+        self._subject = subject
+        self._name = name
+        self._group = group
+        self._dataset = dataset
+        self._variables = variables(group)
+
+    def run(self, files: GroupFiles, spill: Spill) -> None:
+        """Look at the whole, then at each variable, then at the values."""
+        self._check_root()
+        rows = sum(
+            files.effective(table).num_rows for table in spill.tables(self._group, files.schema)
+        )
+        if not self._check_variables(rows):
+            return
+        fills = self._check_fills()
+        if fills is None:
+            return
+        self._compare(files, spill, fills)
+
+    def _report(self, rule: str, message: str, variable: str | None = None) -> None:
+        """Report about the file, or about a variable of it."""
+        where = "" if variable is None else f"variable {variable!r:.80}: "
+        self._subject.report(rule, where + message, self._name, cure=self._subject.cure)
+
+    def _check_root(self) -> None:
+        """Check what the file says of itself."""
+        sealed = self._subject.sealed or {}
+        wanted = {**_ROOT, "run_id": sealed["id"], "run_name": sealed["name"]}
+        wanted["group"] = self._group.name
+        found = self._dataset.attributes()
+        for key, text in wanted.items():
+            if key == "version" and str(found.get(key, "")).startswith("1."):
+                continue
+            if _text(found.get(key)) != text:
+                message = f"the attribute {key!r} is {found.get(key)!r:.80}, wanted {text!r:.80}"
+                self._report("BB-DAT-003", message)
+
+    def _check_variables(self, rows: int) -> bool:
+        """Tell whether the variables are those of the table, along all rows that count."""
+        names = [DIMENSION, *COORDINATES, *self._variables.values()]
+        found = self._dataset.names
+        if missing := [name for name in (DIMENSION, *COORDINATES) if name not in found]:
+            self._report("BB-DAT-005", f"there is no variable {', '.join(missing)}")
+            return False
+        if sorted(found) != sorted(names):
+            others = sorted(set(found) ^ set(names))
+            self._report("BB-DAT-006", f"not the variables of the table: {others!r:.200}")
+            return False
+        if [each for each in found if each not in COORDINATES] != [DIMENSION, *names[5:]]:
+            self._report("BB-DAT-006", "its variables are not in the order of the columns")
+        types = dict(_COORDINATE_TYPES)
+        for key, name in self._variables.items():
+            types[name] = _TYPES[self._group.type_of(key)]
+        valid = True
+        for name in found:
+            shape, filters = self._dataset.layout(name)
+            if filters != _FILTERS:
+                self._report(
+                    "BB-DAT-011", f"has the filters {sorted(filters)}, wanted 1, 2, 3", name
+                )
+            if shape != (rows,):
+                self._report("BB-DAT-002", f"has the shape {shape}, wanted ({rows},)", name)
+                valid = False
+            if name in types and self._dataset.type_of(name) != types[name]:
+                kind = self._dataset.type_of(name)
+                self._report("BB-DAT-007", f"is {kind}, wanted {types[name]}", name)
+                valid = False
+        return valid
+
+    def _check_fills(self) -> dict[Key, Any] | None:
+        """Return the value for "not logged" of each variable that has one; check its labels."""
+        fills: dict[Key, Any] = {}
+        valid = True
+        for key, name in self._variables.items():
+            found = self._dataset.attributes(name)
+            wanted = {"metric": key[0], "coordinates": " ".join(COORDINATES)}
+            if key[1] is not None:
+                wanted["statistic"] = key[1]
+            for attribute, text in wanted.items():
+                if _text(found.get(attribute)) != text:
+                    message = f"{attribute!r} is {found.get(attribute)!r:.80}, wanted {text!r:.80}"
+                    self._report("BB-DAT-008", message, name)
+            if "_FillValue" in found:
+                fill = np.asarray(found["_FillValue"])
+                if fill.size != 1 or str(fill.dtype) != self._dataset.type_of(name):
+                    self._report("BB-DAT-010", f"_FillValue is {found['_FillValue']!r:.80}", name)
+                    valid = False
+                else:
+                    fills[key] = fill.reshape(())[()]
+        return fills if valid else None
+
+    def _compare(self, files: GroupFiles, spill: Spill, fills: dict[Key, Any]) -> None:
+        """Compare every value with the journals; the first difference of each is reported."""
+        told: set[str] = set()
+        gaps: set[Key] = set()
+        start = 0
+        for table in spill.tables(self._group, files.schema):
+            rows = files.effective(table)
+            where = slice(start, start + rows.num_rows)
+            start = where.stop
+            if not rows.num_rows:
+                continue
+            for name in COORDINATES:
+                self._compare_values(name, where, rows.column(name).to_numpy(), told)
+            for place, key in enumerate(self._group.keys, start=len(INDEX)):
+                name, column = self._variables[key], rows.column(place)
+                if column.null_count:
+                    gaps.add(key)
+                if column.null_count and key not in fills:
+                    self._once("BB-DAT-010", "lacks values, but has no _FillValue", name, told)
+                    continue
+                if key in fills and _holds(column, fills[key]):
+                    self._once("BB-DAT-010", "holds its _FillValue as a value", name, told)
+                self._compare_values(name, where, filled(column, _plain(fills.get(key))), told)
+        for key in fills.keys() - gaps:
+            self._once(
+                "BB-DAT-010", "has a _FillValue, but lacks no value", self._variables[key], told
+            )
+
+    def _compare_values(
+        self, name: str, where: slice, wanted: npt.NDArray[Any], told: set[str]
+    ) -> None:
+        """Compare rows of one variable."""
+        if name in told:
+            return
+        found = self._dataset.read(name, where)
+        differs = found.view(f"u{found.itemsize}") != wanted.view(f"u{wanted.itemsize}")
+        if found.dtype.kind == "f":
+            differs &= ~(np.isnan(found) & np.isnan(wanted))
+        if differs.any():
+            row = int(np.flatnonzero(differs)[0])
+            message = f"row {where.start + row}: {found[row]}, but the journals say {wanted[row]}"
+            self._once("BB-SEA-004", message, name, told)
+
+    def _once(self, rule: str, message: str, variable: str, told: set[str]) -> None:
+        """Report the first difference of a variable."""
+        if variable not in told:
+            told.add(variable)
+            self._report(rule, message, variable)
+
+
+def _text(value: Any) -> Any:
+    """Return a text without the NUL that stands for an empty one."""
+    return value.rstrip("\0") if isinstance(value, str) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return a number as Python has it."""
+    return None if value is None else value.item()
+
+
+def _holds(column: pa.ChunkedArray, fill: Any) -> bool:
+    """Tell whether a column has a value that stands for "not logged"."""
+    values = column.drop_null().to_numpy(zero_copy_only=False)
+    if isinstance(fill, np.floating) and np.isnan(fill):
+        return bool(np.isnan(values).any())
+    return bool((values == fill).any())

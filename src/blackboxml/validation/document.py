@@ -1,0 +1,245 @@
+"""Strict JSON documents, and their schemas."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from blackboxml import schema
+from blackboxml.errors import UnsupportedVersionError
+from blackboxml.journal import check_format
+from blackboxml.model import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from jsonschema.exceptions import ValidationError
+
+    from blackboxml.validation.subject import Subject
+
+_MOST: Final = 50
+"""Breaches of a schema that are reported of one document or line."""
+
+_MOST_DIGITS: Final = 4000
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_MESSAGE: Final = 300
+
+
+def parse(data: bytes, depth: int) -> Any:
+    """Return a JSON document.
+
+    Args:
+        data: The whole file.
+        depth: Most levels of arrays and objects.
+
+    Raises:
+        ValueError: Saying why it is no strict JSON document in UTF-8 of at most that depth.
+    """
+    if not data:
+        raise ValueError("it is empty")
+    if b"\0" in data:
+        raise ValueError(f"it holds a NUL byte at offset {data.index(0)}")
+    if data.startswith(codecs.BOM_UTF8):
+        raise ValueError("it begins with a byte order mark")
+    try:
+        document = json.loads(
+            data.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_int=_integer,
+        )
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {depth} levels") from None
+    for _, value, level in walk(document):
+        if level > depth:
+            raise ValueError(f"it is nested deeper than {depth} levels")
+        texts = [value] if isinstance(value, str) else value if isinstance(value, dict) else []
+        if any(_SURROGATE.search(text) for text in texts):
+            raise ValueError("it holds a lone surrogate, which is no Unicode")
+    return document
+
+
+def walk(
+    document: Any,
+    enter: Callable[[Any], bool] = lambda _: True,
+) -> Iterator[tuple[Place, Any, int]]:
+    """Yield every value inside a JSON document, itself first, with its place and its level.
+
+    Args:
+        document: The document.
+        enter: Tells whether to look inside a value.
+
+    Yields:
+        Where the value is, the value, and the count of arrays and objects that it is in, itself
+        included if it is one.
+    """
+    stack: list[tuple[Place, Any, int]] = [(None, document, 0)]
+    while stack:
+        place, value, above = stack.pop()
+        inside: Iterable[tuple[Any, Any]] = ()
+        level = above
+        if isinstance(value, dict):
+            inside, level = value.items(), above + 1
+        elif isinstance(value, list):
+            inside, level = enumerate(value), above + 1
+        yield place, value, level
+        if inside and enter(value):
+            stack += [((place, key), inner, level) for key, inner in inside]
+
+
+Place = tuple[Any, Any] | None
+"""The place of what a value is in, and its key there; None for the document."""
+
+
+def pointer_to(place: Place) -> str:
+    """Return the JSON pointer of a place that `walk` gave."""
+    keys = []
+    while place is not None:
+        place, key = place
+        keys.append(key)
+    return pointer(reversed(keys))
+
+
+def pointer(keys: Iterable[Any]) -> str:
+    """Return keys and indices as a JSON pointer (RFC 6901)."""
+    return "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in keys)
+
+
+def check_version(
+    subject: Subject,
+    document: Any,
+    name: str,
+    file: str,
+    rule: str,
+    *,
+    line: int | None = None,
+) -> bool:
+    """Tell whether this version of the validator may judge a document; report if not.
+
+    Args:
+        subject: The run.
+        document: Any JSON.
+        name: Name of the format that it has to be.
+        file: Where it stands.
+        rule: The rule that is broken by a document of another format.
+        line: Its line in the file.
+    """
+    try:
+        if not isinstance(document, dict):
+            raise TypeError(f"it is a {type(document).__name__}, wanted an object")
+        check_format(document, name)
+    except UnsupportedVersionError as error:
+        version = str(document["format"]["version"]).partition(".")[0]
+        broken = "BB-VER-006" if version == VERSION.partition(".")[0] else "BB-VER-001"
+        cure = "pip install -U blackboxml"
+        subject.report(broken, str(error), file, line=line, pointer="/format", cure=cure)
+        return False
+    except (TypeError, ValueError) as error:
+        subject.report(rule, str(error)[:_LONGEST_MESSAGE], file, line=line)
+        return False
+    minor = document["format"]["version"].partition(".")[2]
+    if minor.isdecimal() and minor != VERSION.partition(".")[2]:
+        message = f"it is of version {document['format']['version']}, newer than {VERSION}"
+        subject.report(
+            "BB-VER-003", message, file, severity="warning", line=line, pointer="/format/version"
+        )
+    return True
+
+
+def check_schema(
+    subject: Subject,
+    document: Any,
+    name: str,
+    file: str,
+    rule: str | Callable[[ValidationError, list[Any]], str],
+    *,
+    line: int | None = None,
+    offset: int | None = None,
+    cure: str | None = None,
+) -> bool:
+    """Tell whether a document is valid against a schema; report what is not.
+
+    Args:
+        subject: The run.
+        document: Any JSON.
+        name: Name of the schema.
+        file: Where the document stands.
+        rule: The rule that is broken, or what tells it from an error and its place.
+        line: The line in the file.
+        offset: The offset in the file.
+        cure: What mends it.
+    """
+    valid = True
+    for error in islice(schema.validator(name).iter_errors(document), _MOST):
+        valid = False
+        place = _place(error, document)
+        subject.report(
+            rule if isinstance(rule, str) else rule(error, place),
+            _describe(error, place),
+            file,
+            line=line,
+            offset=offset,
+            pointer=pointer(place),
+            cure=cure,
+        )
+    return valid
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Tell whether two JSON values are the same: 1 and 1.0 are, 1 and true are not."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return bool(left == right)
+
+
+def _place(error: ValidationError, document: Any) -> list[Any]:
+    """Return the keys that lead to an error.
+
+    The library leaves out the last one where the schema of a member is `false`.
+    """
+    keys = list(error.absolute_path)
+    if error.schema is False:
+        for key in keys:
+            document = document[key]
+        if isinstance(document, dict):
+            keys += [key for key, value in document.items() if value is error.instance][:1]
+    return keys
+
+
+def _describe(error: ValidationError, place: list[Any]) -> str:
+    """Return what was found and what was wanted, shortened."""
+    if error.schema is False:
+        return f"{place[-1] if place else 'it'!r} must not be here"
+    message = str(error.message)
+    if len(message) > _LONGEST_MESSAGE:
+        found = json.dumps(error.instance)[:80]
+        message = f"{found}… breaks {error.validator!r} of the schema"
+    return message
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key!r:.80} stands twice")
+            seen.add(key)
+    return document
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _integer(token: str) -> int:
+    if len(token) > _MOST_DIGITS:
+        raise ValueError(f"it holds a number of {len(token):,} digits")
+    return int(token)

@@ -1,0 +1,158 @@
+"""Media journals, line by line against their schema, and the files that they name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from blackboxml import naming
+from blackboxml.errors import JournalError, UnsafePathError
+from blackboxml.files import check_relative
+from blackboxml.journal import decode, read_blocks
+from blackboxml.validation.document import check_schema
+from blackboxml.validation.journal import check_header
+from blackboxml.validation.subject import checks
+
+if TYPE_CHECKING:
+    from blackboxml.validation.subject import Subject
+
+FORMAT = "blackbox-media"
+_KINDS = frozenset(["media", "rewind", "gap"])
+_FRAME = frozenset(["seq", "time", "step", "crc"])
+_MEDIA = frozenset(
+    ["text", "histogram", "image", "array", "table", "figure", "graph", "artifact", "event"]
+)
+
+
+@checks(
+    *("BB-MED-001", "BB-MED-003", "BB-MED-005", "BB-MED-006", "BB-MED-010", "BB-MED-011"),
+    *("BB-JNL-001", "BB-JNL-002", "BB-JNL-003", "BB-JNL-004", "BB-JNL-005", "BB-JNL-006"),
+    *("BB-JNL-008", "BB-JNL-009", "BB-JNL-011", "BB-MRG-008"),
+)
+def check_media(subject: Subject) -> bool:
+    """Check every line of every media journal."""
+    names = [name for name in subject.files if naming.parse_journal_name(name, "media") is not None]
+    for name in names:
+        _Journal(subject, name).check()
+    return bool(names)
+
+
+class _Journal:
+    """One media journal while it is read."""
+
+    def __init__(self, subject: Subject, name: str) -> None:
+        """Begin at its header."""
+        self._subject = subject
+        self._name = name
+        self._line = 0
+        self._offset = 0
+        self._expected = 0
+
+    def check(self) -> None:
+        """Read the journal; a torn tail is left."""
+        limit = self._subject.limits.line_bytes
+        with self._subject.directory.reading(self._name) as descriptor:
+            for block in read_blocks(descriptor, line_bytes=limit):
+                self._offset = block.offset
+                lines = block.data.split(b"\n")
+                for line in lines[:-1]:
+                    self._line += 1
+                    if not self._read(line):
+                        return
+                    self._offset += len(line) + 1
+                if lines[-1]:
+                    self._line += 1
+                    self._report("BB-JNL-002", f"the line is longer than {limit:,} bytes")
+
+    def _read(self, line: bytes) -> bool:
+        """Check a line; tell whether the journal may be read on."""
+        limit = self._subject.limits.line_bytes
+        if len(line) >= limit:
+            self._report("BB-JNL-002", f"the line is longer than {limit:,} bytes")
+            return True
+        try:
+            document = decode(line)
+        except JournalError as error:
+            self._report(error.rule, str(error))
+            return True
+        if self._line == 1:
+            return self._read_header(document)
+        valid = check_schema(
+            self._subject,
+            document,
+            "media-record",
+            self._name,
+            "BB-MED-003",
+            line=self._line,
+            offset=self._offset,
+        )
+        if valid:
+            self._read_record(document)
+        return True
+
+    def _read_header(self, header: dict[str, Any]) -> bool:
+        """Check the header; tell whether the journal may be read on."""
+        if not check_header(self._subject, header, self._name, FORMAT, "media-header"):
+            return False
+        place = naming.parse_journal_name(self._name, "media")
+        if place is not None and header.get("rank") != place[0]:
+            message = f"the header says rank {header.get('rank')!r:.40}, the name says {place[0]}"
+            self._report("BB-JNL-006", message)
+        run = header.get("run")
+        manifest = self._subject.manifest
+        if manifest is not None and isinstance(run, dict) and run.get("id") != manifest["id"]:
+            message = f"the journal is of run {run.get('id')!r:.40}, this is run {manifest['id']}"
+            self._report("BB-MRG-008", message)
+        first = header.get("first_seq")
+        self._expected = first if type(first) is int else 0
+        return True
+
+    def _read_record(self, record: dict[str, Any]) -> None:
+        """Check a record that is valid by itself."""
+        seq = record["seq"]
+        if seq != self._expected:
+            self._report("BB-JNL-009", f"record {seq} stands where {self._expected} was due")
+        self._expected = max(self._expected, seq + 1)
+        if _KINDS.isdisjoint(record):
+            kind = ", ".join(sorted(record.keys() - _FRAME))
+            if not kind:
+                self._report("BB-JNL-008", "the record has no kind")
+            else:
+                message = f"a record of the unknown kind {kind:.80} is ignored"
+                self._report("BB-JNL-011", message, warning=True)
+        if "media" in record:
+            self._check_media(record["media"])
+
+    def _check_media(self, media: dict[str, Any]) -> None:
+        """Check the kind, and the file if there is one."""
+        if media["kind"] not in _MEDIA:
+            message = f"the kind {media['kind']!r:.80} is not known and is given as it stands"
+            self._report("BB-MED-010", message, warning=True)
+        if "file" not in media:
+            return
+        name, subject = media["file"], self._subject
+        try:
+            check_relative(name)
+            size, digest = subject.digest(name)
+        except FileNotFoundError:
+            self._report("BB-MED-011", f"{name} is missing")
+            return
+        except (OSError, UnsafePathError) as error:
+            self._report("BB-MED-011", f"{name} cannot be read: {error}")
+            return
+        if size != media["bytes"]:
+            message = f"{name} has {size:,} bytes, the record says {media['bytes']:,}"
+            self._report("BB-MED-011", message)
+        elif media.get("sha256", digest) != digest:
+            message = f"the SHA-256 of {name} is {digest}, the record says {media['sha256']}"
+            self._report("BB-MED-011", message)
+
+    def _report(self, rule: str, message: str, *, warning: bool = False) -> None:
+        """Report at the line that is being read."""
+        self._subject.report(
+            rule,
+            message,
+            self._name,
+            severity="warning" if warning else "error",
+            line=self._line,
+            offset=self._offset,
+        )

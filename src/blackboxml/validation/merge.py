@@ -1,0 +1,220 @@
+"""Many journals as one history, and what the manifest says of it."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any
+
+from blackboxml import naming
+from blackboxml.errors import JournalError
+from blackboxml.journal import decode, read_blocks
+from blackboxml.model import MANIFEST, SUMS
+from blackboxml.validation.document import equal, pointer
+from blackboxml.validation.subject import checks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blackboxml.manifest import Manifest
+    from blackboxml.merge import JournalFile
+    from blackboxml.scan import Scan
+    from blackboxml.validation.subject import Subject
+
+
+@checks("BB-MRG-002", "BB-MRG-003", "BB-MRG-004", "BB-MRG-005", "BB-JNL-010")
+def check_sessions(subject: Subject) -> bool:
+    """Check the journals of each rank against each other."""
+    ranks: dict[int, dict[str, JournalFile]] = {}
+    sessions: dict[tuple[int, int], dict[str, JournalFile]] = {}
+    for journal in subject.journals:
+        ranks.setdefault(journal.rank, {})[journal.name] = journal
+        sessions.setdefault((journal.attempt, journal.rank), {})[journal.name] = journal
+    _check_ordinals(subject)
+    for journals in ranks.values():
+        _check_attempts(subject, sorted(journals.values(), key=lambda each: each.ordinal))
+    for place, journals in sessions.items():
+        session = sorted(journals.values(), key=lambda each: each.ordinal)
+        _check_process(subject, session)
+        if len(session) > 1:
+            _check_copies(subject, session)
+        _check_end(subject, [scan for scan in subject.scans if _place(scan) == place])
+    return bool(subject.journals)
+
+
+@checks("BB-MAN-013", "BB-LIV-001", "BB-MAN-006", "BB-SEA-014")
+def check_history(subject: Subject) -> bool:
+    """Check what the manifest says of attempts and status against the journals.
+
+    What a writer leaves that was killed between its journal and the manifest is a warning: the
+    manifest is behind. What cannot come about so is an error.
+    """
+    manifest = subject.manifest
+    if manifest is None:
+        return False
+    if "sealed" not in manifest and SUMS in subject.files:
+        message = "left over from a seal before the run was resumed; readers ignore it"
+        subject.report("BB-SEA-014", message, SUMS, severity="warning", cure=subject.cure)
+    attempts = manifest["attempts"]
+    if attempts and attempts[-1]["status"] != manifest["status"]:
+        message = f"the run is {manifest['status']}, its last attempt {attempts[-1]['status']}"
+        subject.report("BB-MAN-006", message, MANIFEST, pointer="/status", cure=subject.cure)
+    ids = {journal.header.run_id for journal in subject.journals if journal.header is not None}
+    if ids and manifest["id"] not in ids:
+        message = f"the manifest is of run {manifest['id']}, the journals are of {min(ids)}"
+        subject.report("BB-MAN-013", message, MANIFEST, pointer="/id")
+    elif subject.journals:
+        _check_all_attempts(subject, manifest)
+    return True
+
+
+def _check_all_attempts(subject: Subject, manifest: Manifest) -> None:
+    """Check each attempt of rank 0 that the manifest or a journal speaks of."""
+    attempts, sealed = manifest["attempts"], "sealed" in manifest
+    least = min(journal.rank for journal in subject.journals)
+    listed = {entry["attempt"]: at for at, entry in enumerate(attempts)}
+    sessions: dict[int, list[Scan]] = {}
+    for scan in subject.scans:
+        if scan.journal.rank == least:
+            sessions.setdefault(scan.journal.attempt, []).append(scan)
+    for attempt, session in sessions.items():
+        if attempt in listed:
+            _check_attempt(subject, listed[attempt], attempts[listed[attempt]], session)
+            continue
+        message = f"attempt {attempt} of {session[0].journal.name} is not listed"
+        subject.report(
+            "BB-MAN-006" if sealed else "BB-MAN-013",
+            message,
+            MANIFEST,
+            severity="error" if sealed else "warning",
+            pointer="/attempts",
+            cure=subject.cure,
+        )
+    for attempt in sorted(listed.keys() - sessions.keys()):
+        if least == 0 and not subject.refused:
+            place = pointer(["attempts", listed[attempt]])
+            message = f"attempt {attempt} has no journal"
+            subject.report("BB-MAN-013", message, MANIFEST, pointer=place)
+
+
+def _check_attempt(subject: Subject, at: int, entry: dict[str, Any], session: list[Scan]) -> None:
+    """Check one attempt of the manifest against its journals."""
+    ends = [event["end"] for scan in session for event in scan.events if "end" in event]
+    place = pointer(["attempts", at, "status"])
+    status = entry["status"]
+    journal = session[-1].journal.name
+    if ends and status == "running":
+        message = f"{journal} ends {ends[-1]['status']}, the manifest was not told any more"
+        subject.report(
+            "BB-MAN-013", message, MANIFEST, severity="warning", pointer=place, cure=subject.cure
+        )
+    elif ends and status != ends[-1]["status"]:
+        message = f"{status}, but {journal} ends {ends[-1]['status']}"
+        subject.report("BB-MAN-013", message, MANIFEST, pointer=place, cure=subject.cure)
+    elif ends and not equal(entry.get("exception"), ends[-1].get("exception")):
+        message = f"another exception than in {journal}"
+        place = pointer(["attempts", at, "exception"])
+        subject.report("BB-MAN-013", message, MANIFEST, pointer=place, cure=subject.cure)
+    elif not ends and status in {"completed", "failed"}:
+        message = f"{status}, but no journal of the attempt has an end record"
+        subject.report("BB-LIV-001", message, MANIFEST, pointer=place)
+    header = session[0].journal.header
+    if header is not None and not equal(entry["process"], header.process):
+        message = f"another process than in the header of {session[0].journal.name}"
+        place = pointer(["attempts", at, "process"])
+        subject.report("BB-MAN-013", message, MANIFEST, pointer=place)
+
+
+def _check_ordinals(subject: Subject) -> None:
+    """Check that no journal of a rank is missing; empty ones count."""
+    ordinals: dict[int, set[int]] = {}
+    for name in subject.files:
+        if (place := naming.parse_journal_name(name)) is not None:
+            ordinals.setdefault(place[0], set()).add(place[1])
+    for rank, found in ordinals.items():
+        missing = next((each for each in range(len(found)) if each not in found), None)
+        if missing is not None and not subject.packed:
+            message = (
+                f"it is missing: rank {rank} has journals up to "
+                f"{naming.journal_name(rank, max(found))}"
+            )
+            subject.report("BB-MRG-002", message, naming.journal_name(rank, missing))
+
+
+def _check_attempts(subject: Subject, journals: list[JournalFile]) -> None:
+    """Check that each attempt of a rank follows the one before.
+
+    A rank other than 0 may join a run in any attempt.
+    """
+    previous = -1
+    for journal in journals:
+        gap = journal.attempt - previous
+        if gap < 0 or (gap > 1 and journal.rank == 0):
+            message = f"attempt {journal.attempt} follows attempt {previous}"
+            if previous < 0:
+                message = (
+                    f"the first journal of rank {journal.rank} is of attempt {journal.attempt}"
+                )
+            subject.report("BB-MRG-003", message, journal.name, line=1, offset=0)
+        previous = journal.attempt
+
+
+def _check_process(subject: Subject, session: list[JournalFile]) -> None:
+    """Check that one process wrote all journals of an attempt and rank."""
+    headers = [(each.name, each.header) for each in session if each.header is not None]
+    for name, header in headers[1:]:
+        first, known = headers[0]
+        if not equal(header.process, known.process):
+            message = (
+                f"attempt {header.attempt} of rank {header.rank} is also that of {first}, "
+                "by another process: two writers at once"
+            )
+            subject.report("BB-MRG-004", message, name, line=1, offset=0)
+
+
+def _check_copies(subject: Subject, session: list[JournalFile]) -> None:
+    """Check that a record in several journals is the same in all."""
+    previous: tuple[int, str, bytes] | None = None
+    streams = (_records(subject, journal) for journal in session)
+    for seq, name, line in heapq.merge(*streams, key=lambda record: record[0]):
+        if previous is not None and previous[0] == seq and previous[2] != line:
+            message = f"record {seq} differs from the one of {previous[1]}"
+            subject.report("BB-MRG-005", message, name)
+        previous = seq, name, line
+
+
+def _records(subject: Subject, journal: JournalFile) -> Iterator[tuple[int, str, bytes]]:
+    """Yield `seq`, file and text of the good lines of a journal, ascending."""
+    last = -1
+    limit = subject.limits.line_bytes
+    with subject.directory.reading(journal.name) as descriptor:
+        for block in read_blocks(descriptor, journal.start, line_bytes=limit):
+            for line in block.data.split(b"\n")[:-1]:
+                try:
+                    seq = decode(line).get("seq")
+                except JournalError:
+                    continue
+                if type(seq) is int and seq > last:
+                    last = seq
+                    yield seq, journal.name, line
+
+
+def _check_end(subject: Subject, session: list[Scan]) -> None:
+    """Check that no other journal of an attempt and rank goes on after its end."""
+    ends = [
+        (event["seq"], scan.journal.name)
+        for scan in session
+        for event in scan.events
+        if "end" in event
+    ]
+    if not ends:
+        return
+    seq, name = min(ends)
+    for scan in session:
+        if scan.journal.name != name and scan.records and scan.expected - 1 > seq:
+            message = f"it goes on after record {seq}, with which {name} ended"
+            subject.report("BB-JNL-010", message, scan.journal.name)
+
+
+def _place(scan: Scan) -> tuple[int, int]:
+    """Return attempt and rank."""
+    return scan.journal.attempt, scan.journal.rank

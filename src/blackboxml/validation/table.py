@@ -1,0 +1,199 @@
+"""One table: its columns, its metadata, and every value against the journals."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from blackboxml.model import TABLE_FORMAT
+from blackboxml.sealed import same
+from blackboxml.table import INDEX, METADATA, METRIC, STATISTIC
+from blackboxml.validation.document import check_schema, check_version, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blackboxml.seal import Spill
+    from blackboxml.table import GroupSchema
+    from blackboxml.validation.subject import Subject
+
+_BATCH_ROWS: Final = 65_536
+_MOST_ROWS: Final = 1_048_576
+_TYPES = {pa.bool_(): "BOOLEAN", pa.int64(): "INT64", pa.float64(): "DOUBLE", pa.int32(): "INT32"}
+_ORDER = ("attempt", "rank", "seq")
+
+
+def open_table(subject: Subject, name: str, rule: str = "BB-TAB-001") -> pq.ParquetFile | None:
+    """Open a table whose declared size is within the limits; None, and a report, otherwise.
+
+    The file is closed with the validation.
+    """
+    try:
+        with subject.directory.reading(name) as descriptor:
+            # By descriptor: what was found to be a regular file is what is read.
+            source = pa.OSFile(f"/dev/fd/{descriptor}")
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        subject.stack.callback(file.close, force=True)
+        metadata, _ = file.metadata, file.schema_arrow
+    except (pa.ArrowException, OSError, ValueError) as error:
+        message = f"it cannot be opened as Parquet: {error}"
+        subject.report(rule, message[:300], name, cure=subject.cure)
+        return None
+    declared = metadata.num_rows * metadata.num_columns * 8
+    if declared > subject.limits.table_bytes:
+        message = (
+            f"it decodes to {declared:,} bytes, {subject.limits.table_bytes:,} are accepted: "
+            "validate with a higher Limits(table_bytes=…)"
+        )
+        subject.report("BB-LIM-005", message, name)
+        return None
+    return file
+
+
+def check_table(
+    subject: Subject, name: str, group: GroupSchema, schema: pa.Schema, spill: Spill
+) -> None:
+    """Check a table of a run that has its journals.
+
+    Args:
+        subject: The run.
+        name: The file.
+        group: What it has to hold.
+        schema: Its columns and metadata.
+        spill: Its rows, as the journals give them.
+    """
+    file = open_table(subject, name)
+    if file is None:
+        return
+    check_file(subject, name, file, schema)
+    if not check_columns(subject, name, file.schema_arrow, schema):
+        return
+    if file.metadata.num_rows != group.rows:
+        message = f"{file.metadata.num_rows:,} rows, wanted {group.rows:,}"
+        subject.report("BB-TAB-003", message, name, cure=subject.cure)
+        return
+    try:
+        _compare(subject, name, file, spill.tables(group, schema))
+    except (pa.ArrowException, OSError) as error:
+        message = f"it cannot be read: {error}"
+        subject.report("BB-SEA-004", message[:300], name, cure=subject.cure)
+
+
+def check_file(subject: Subject, name: str, file: pq.ParquetFile, schema: pa.Schema) -> None:
+    """Check row groups, compression, and what the table says of itself."""
+    metadata = file.metadata
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    if any(group.num_rows > _MOST_ROWS for group in groups):
+        message = f"a row group has more than {_MOST_ROWS:,} rows"
+        subject.report("BB-TAB-013", message, name, cure=subject.cure)
+    codecs = {group.column(at).compression for group in groups for at in range(group.num_columns)}
+    if codecs - {"ZSTD"}:
+        message = f"compressed with {', '.join(sorted(codecs))}, wanted Zstandard"
+        subject.report("BB-TAB-014", message, name, severity="warning")
+    found = (file.schema_arrow.metadata or {}).get(METADATA, b"")
+    try:
+        document = parse(found, subject.limits.depth)
+    except ValueError as error:
+        subject.report("BB-TAB-010", f"the metadata `blackbox`: {error}", name, cure=subject.cure)
+        return
+    if check_version(subject, document, TABLE_FORMAT, name, "BB-TAB-010") and check_schema(
+        subject, document, "table-metadata", name, "BB-TAB-010"
+    ):
+        wanted = json.loads(schema.metadata[METADATA])
+        for key in ("run", "group"):
+            if document[key] != wanted[key]:
+                message = (
+                    f"the metadata say {key} {document[key]!r:.80}, wanted {wanted[key]!r:.80}"
+                )
+                subject.report("BB-TAB-010", message, name, cure=subject.cure)
+
+
+def check_columns(subject: Subject, name: str, found: pa.Schema, wanted: pa.Schema) -> bool:
+    """Tell whether a table has the columns it has to have; report what differs."""
+    valid = True
+
+    def report(rule: str, message: str) -> None:
+        nonlocal valid
+        valid = False
+        subject.report(rule, message, name, cure=subject.cure)
+
+    for field in found:
+        if pa.types.is_nested(field.type):
+            report("BB-TAB-015", f"column {field.name!r:.80} is nested: {field.type!s:.80}")
+    leading = len(INDEX)
+    if found.names[:leading] != list(INDEX):
+        report("BB-TAB-005", f"the first columns are {found.names[:leading]!r:.200}")
+    elif found.names[leading:] != wanted.names[leading:]:
+        metrics = found.names[leading:]
+        report("BB-TAB-006", f"columns {metrics!r:.200}, wanted {wanted.names[leading:]!r:.200}")
+    if not valid:
+        return False
+    for at, (field, want) in enumerate(zip(found, wanted, strict=True)):
+        if field.type != want.type:
+            rule = "BB-TAB-005" if at < leading else "BB-TAB-007"
+            report(rule, f"{field.name!r:.80} is {field.type!s:.80}, wanted {_TYPES[want.type]}")
+        elif at >= leading and _labels(field) != _labels(want):
+            message = f"{field.name!r:.80} is labelled {_labels(field)}, wanted {_labels(want)}"
+            report("BB-TAB-009", message)
+    return valid
+
+
+def _labels(field: pa.Field) -> dict[bytes, bytes]:
+    """Return what a column says that it is."""
+    metadata = field.metadata or {}
+    return {key: metadata[key] for key in (METRIC, STATISTIC) if key in metadata}
+
+
+def _compare(subject: Subject, name: str, file: pq.ParquetFile, wanted: Iterator[pa.Table]) -> None:
+    """Compare every value with the journals; the first difference of each column is reported."""
+    rows = Rows(file)
+    told: set[str] = set()
+    start = 0
+    for table in wanted:
+        found = rows.take(table.num_rows)
+        for column in table.column_names:
+            left, right = table.column(column), found.column(column)
+            if column in told or same(left, right):
+                continue
+            told.add(column)
+            row, message = _difference(left, right)
+            rule = "BB-TAB-004" if column in _ORDER else "BB-SEA-004"
+            if right.null_count and column in INDEX:
+                rule = "BB-TAB-005"
+            elif left.is_null().to_pylist()[row] != right.is_null().to_pylist()[row]:
+                rule = "BB-TAB-008"
+            message = f"column {column!r:.80}, row {start + row}: {message}"
+            subject.report(rule, message, name, cure=subject.cure)
+        start += table.num_rows
+
+
+class Rows:
+    """The rows of a table, read in parts of any length."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        """Begin at the first row."""
+        self._batches = file.iter_batches(batch_size=_BATCH_ROWS)
+        self._schema = file.schema_arrow
+        self._waiting: list[pa.RecordBatch] = []
+
+    def take(self, rows: int) -> pa.Table:
+        """Return the next rows, fewer at the end."""
+        count = sum(batch.num_rows for batch in self._waiting)
+        while count < rows and (batch := next(self._batches, None)) is not None:
+            self._waiting.append(batch)
+            count += batch.num_rows
+        table = pa.Table.from_batches(self._waiting, self._schema)
+        self._waiting = table.slice(rows).to_batches()
+        return table.slice(0, rows)
+
+
+def _difference(wanted: pa.ChunkedArray, found: pa.ChunkedArray) -> tuple[int, str]:
+    """Return the first row in which two columns differ, and how."""
+    pairs: list[tuple[Any, Any]] = list(zip(wanted.to_pylist(), found.to_pylist(), strict=False))
+    for row, (want, have) in enumerate(pairs):
+        if repr(want) != repr(have):
+            return row, f"{have!r}, but the journals say {want!r}"
+    return 0, "the bits of a NaN differ"
