@@ -275,6 +275,11 @@ def expect(files: Files) -> Expected:
     return Expected(records, lost, {each.name: each.damaged for each in journals})
 
 
+def has_header(files: Files) -> bool:
+    """Return whether a journal among some files has an intact header."""
+    return any(each.intact for name in files if (each := _read(name, files[name])) is not None)
+
+
 def _read(name: str, data: bytes) -> Journal | None:
     match = re.fullmatch(r"metrics(?:\.r([1-9][0-9]*))?(?:\.([1-9][0-9]*))?\.jsonl", name)
     lines = data.split(b"\n")[:-1]
@@ -443,8 +448,9 @@ def _float(text: str) -> float:
 
 
 def is_record(document: dict[str, Any]) -> bool:
-    """Return whether the schema of records accepts a document."""
-    return bool(_schema("journal-record").is_valid(document))
+    """Return whether a document is a record by the schema and by BB-JNL-008, which it cannot say."""
+    kinds = document.keys() - {"seq", "time", "step", "ranks", "crc"}
+    return bool(kinds) and bool(_schema("journal-record").is_valid(document))
 
 
 def _is_simple(document: dict[str, Any]) -> bool:

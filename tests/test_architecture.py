@@ -15,12 +15,12 @@ import pytest
 # in it. An entry `a < b` in one row lets b import a.
 LAYERS = (
     "errors version",
-    "model < naming scalar files process environment schema < config",
+    "model < naming scalar files process environment schema extras < config",
     "journal < merge metric < scan",
     "manifest table < status arrays",
     "recorder < writer",
     "dataset < sealed < seal < pack",
-    "reader",
+    "reader legacy",
     "collection validation repair",
     "frontends backends converters",
     "overview arguments < terminal < plot < cli",

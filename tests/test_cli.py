@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import math
@@ -10,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from blackboxml import Run, __version__, open_run
-from blackboxml.cli import main
+from blackboxml.cli import _Progress, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,6 +92,23 @@ def writer(tmp_path: Path) -> Iterator[Callable[[str], Tell]]:
         child.stdout.close()
 
 
+@contextlib.contextmanager
+def reading(*arguments: str) -> Iterator[Tell]:
+    """A command whose output is read as it comes; killed if nothing does."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "blackboxml", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        watchdog = threading.Timer(60, child.kill)
+        watchdog.start()
+        try:
+            yield child
+        finally:
+            watchdog.cancel()
+
+
 def log(child: Tell, value: float) -> None:
     child.stdin.write(f"{value}\n")
     child.stdin.flush()
@@ -111,7 +131,7 @@ def test_listing_loads_no_array_library(tmp_path: Path) -> None:
     record(tmp_path, "live", seal=False)
     code = (
         "import sys\n"
-        "from blackboxml.cli import main\n"
+        "from blackboxml.cli import _Progress, main\n"
         f"assert main(['list', {str(tmp_path)!r}]) == 0\n"
         "heavy = {'numpy', 'pyarrow', 'polars', 'h5py', 'pandas', 'xarray', 'plotext'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
@@ -153,12 +173,7 @@ def test_damage_is_an_error_and_never_a_traceback(command: str, tmp_path: Path) 
 
 def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     path = record(tmp_path, steps=20_000, seal=False)
-    with subprocess.Popen(
-        [sys.executable, "-m", "blackboxml", "tail", str(path), "-n", "20000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
+    with reading("tail", str(path), "-n", "20000") as child:
         assert child.stdout.readline().startswith("step 0 ")
         child.stdout.close()
         assert child.stderr.read() == ""
@@ -179,6 +194,30 @@ def test_warnings_of_the_library_are_shown_and_its_logger_is_left_as_it_was(
     assert main(["list", str(tmp_path)]) == 0
     assert capsys.readouterr().err == "blackbox: warning: look: here\n"
     assert (list(logger.handlers), logger.propagate) == before
+
+
+class Screen(io.StringIO):
+    """Standard error on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_is_shown_for_long_work_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with _Progress("sealing a run") as progress:
+        progress.update(0.25)
+    assert screen.getvalue() == ""
+    with _Progress("sealing a run") as progress:
+        progress.update(0.5)
+        progress._start()  # as the timer does after two seconds
+    assert "sealing a run" in screen.getvalue()
+    assert "50%" in screen.getvalue()
+    before = screen.getvalue()
+    progress._start()  # a timer that fires at the last moment
+    assert screen.getvalue() == before
 
 
 # -- list
@@ -282,7 +321,7 @@ def test_a_run_of_blackboxml_0_5_is_listed_and_shown(
     assert re.search(
         r"^old +2025-01-01 .* 2h 5m 30s +- +2 +a$", capsys.readouterr().out, re.MULTILINE
     )
-    assert main(["show", str(tmp_path / "old_20250101_100000")]) == 0
+    assert main(["show", "old", "--log-dir", str(tmp_path)]) == 0
     assert strict(capsys.readouterr().out)["steps"] == [{"loss": 1}, {"loss": "NaN"}]
 
 
@@ -478,15 +517,8 @@ def test_following_shows_each_point_once_until_the_run_ends(
     child = writer("live")
     for value in (1, 2, 3):
         log(child, value)
-    with subprocess.Popen(
-        [
-            *(sys.executable, "-m", "blackboxml", "tail", "-f", "-n2", "--poll", "0.02"),
-            *("live", "--log-dir", str(tmp_path)),
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as follower:
+    where = ("--log-dir", str(tmp_path))
+    with reading("tail", "-f", "-n2", "--poll", "0.02", "live", *where) as follower:
         assert follower.stdout.readline() == "step 1  train/loss=2\n"
         assert follower.stdout.readline() == "step 2  train/loss=3\n"
         for value in (4, 5):  # the first of them may come before the following begins
@@ -496,7 +528,7 @@ def test_following_shows_each_point_once_until_the_run_ends(
         log(child, 6)
         child.stdin.close()
         assert follower.stdout.readline() == "step 5  train/loss=6\n"
-        rest, told = follower.communicate(timeout=60)
+        rest, told = follower.communicate()
     assert rest == ""
     assert "the run is over: completed" in told
     assert follower.returncode == 0
@@ -507,15 +539,10 @@ def test_interrupting_the_following_is_no_traceback(
 ) -> None:
     child = writer("live")
     log(child, 1)
-    with subprocess.Popen(
-        [sys.executable, "-m", "blackboxml", "tail", "-f", "live", "--log-dir", str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as follower:
+    with reading("tail", "-f", "live", "--log-dir", str(tmp_path)) as follower:
         assert follower.stdout.readline() == "step 0  train/loss=1\n"
         follower.send_signal(signal.SIGINT)
-        assert follower.communicate(timeout=60) == ("", "")
+        assert follower.communicate() == ("", "")
     assert follower.returncode == 130
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def ranked(log_dir: Path, steps: int) -> Path:
     writers = [RunWriter.create(log_dir, "ranked")]
-    writers += [RunWriter.join(writers[0].path, rank) for rank in (1, 2)]
+    writers += [RunWriter.join(writers[0].path, rank, 0) for rank in (1, 2)]
     for step in range(steps):
         for writer in writers:
             writer.log({"loss": float(step)}, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import enum
 import errno
@@ -68,7 +69,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
     """Return the records of all journals, the later copy of each, by `seq`."""
     found: dict[int, dict[str, Any]] = {}
     for file in sorted(path.glob("metrics*.jsonl"), key=lambda file: (len(file.name), file.name)):
-        head, *records = [decode(line) for line in file.read_bytes().split(b"\n")[:-1]]
+        if not (data := file.read_bytes()):
+            continue  # the process was interrupted before it could write the header
+        head, *records = [decode(line) for line in data.split(b"\n")[:-1]]
         expected = head["first_seq"]
         for record in records:
             assert record["seq"] == expected
@@ -76,7 +79,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
             earlier = found.get(record["seq"], record)
             assert earlier == record, "a copy differs"
             found[record["seq"]] = record
-    assert list(sorted(found)) == list(range(len(found)))
+    assert sorted(found) == list(range(len(found)))
     return [found[seq] for seq in sorted(found)]
 
 
@@ -149,7 +152,7 @@ EXACT = [
 ]
 
 
-@pytest.mark.parametrize(("value", "stored"), EXACT, ids=repr)
+@pytest.mark.parametrize(("value", "stored"), EXACT, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("known", [False, True])
 def test_a_number_of_any_origin_is_stored_exactly_with_its_type(
     make: Callable[..., Recorder], tmp_path: Path, value: Any, stored: Any, known: bool
@@ -206,7 +209,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("value", REFUSED, ids=repr)
+@pytest.mark.parametrize("value", REFUSED, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("known", [False, True])
 def test_what_cannot_be_stored_is_refused_by_name_and_harms_nothing(
     make: Callable[..., Recorder], tmp_path: Path, value: Any, known: bool
@@ -296,9 +299,7 @@ def test_what_is_no_mapping_is_refused(
     assert metrics(tmp_path) == [{}]
 
 
-def test_a_mapping_that_is_no_dict_is_taken(
-    make: Callable[..., Recorder], tmp_path: Path
-) -> None:
+def test_a_mapping_that_is_no_dict_is_taken(make: Callable[..., Recorder], tmp_path: Path) -> None:
     class Own(dict[str, float]):
         pass
 
@@ -382,7 +383,7 @@ def test_nothing_of_the_caller_is_kept_alive(make: Callable[..., Recorder]) -> N
 def test_ranks_are_checked_like_metrics(make: Callable[..., Recorder], tmp_path: Path) -> None:
     log = make().log
     log({"a": 1.0}, ranks={"a": {"mean": np.float32(0.5), "max": math.inf, "count": 4}})
-    wrong: list[Any] = [{"a": {}}, {"a": {"median": 1}}, {"a": {"mean": "x"}}, {"a": 5}, 5, {1: {}}]
+    wrong: list[Any] = [{"a": {}}, {"a": {"median": 1}}, {"a": {"mean": "x"}}, {"a": 5}, 5]
     for ranks in wrong:
         with pytest.raises(MetricError, match="ranks"):
             log({"a": 1.0}, ranks=ranks)
@@ -407,7 +408,9 @@ def test_an_automatic_step_goes_on_after_the_last(
     assert [record["step"] for record in lines(tmp_path)] == [0, 10, 11, 5, 6, -7, -6]
 
 
-@pytest.mark.parametrize("step", [1.0, 1.5, True, "1", 2**63, -(2**63) - 1, 2**63 - 1, np.float32(1)])
+@pytest.mark.parametrize(
+    "step", [1.0, 1.5, True, "1", 2**63, -(2**63) - 1, 2**63 - 1, np.float32(1)]
+)
 def test_a_step_that_is_no_step_is_refused(
     make: Callable[..., Recorder], tmp_path: Path, step: Any
 ) -> None:
@@ -444,9 +447,9 @@ VALUES = (
     | st.floats(width=32).map(np.float32)
     | st.integers(-128, 127).map(np.int8)
 )
-KEYS = st.text(
-    st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12
-).filter(lambda name: not name.startswith("/") and not name.endswith("/"))
+KEYS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12).filter(
+    lambda name: not name.startswith("/") and not name.endswith("/")
+)
 
 
 def plain(value: Any) -> tuple[type, str]:
@@ -477,12 +480,13 @@ def test_whatever_is_logged_comes_back_as_it_was(
     assert found() == wanted
     assert open_run(run.path).problems == []
     pack(run.path)
-    packed = [
-        {name: float(value) for name, value in record.metrics.items()}
-        for record in open_run(run.path).records()
-    ]
     # A table has one type for a metric, so of a mixed one the number remains and not the type.
-    assert repr(packed) == repr([{k: float(v) for k, v in each.items()} for each in given_])
+    packed = [record.metrics for record in open_run(run.path).records()]
+    assert [floats(each) for each in packed] == [floats(each) for each in given_]
+
+
+def floats(values: dict[str, Any]) -> dict[str, str]:
+    return {name: repr(float(value)) for name, value in values.items()}
 
 
 # -- interrupts
@@ -526,7 +530,9 @@ class Interrupter:
         return wrapped
 
 
-def scenario(log: Callable[[dict[str, Any]], None], new: Recorder, interrupter: Interrupter) -> None:
+def scenario(
+    log: Callable[[dict[str, Any]], None], new: Recorder, interrupter: Interrupter
+) -> None:
     """Take a recorder through every kind of trouble."""
     for number in range(3):
         log({"n": number, "f": 0.5})
@@ -586,10 +592,8 @@ def test_an_interrupt_after_any_call_loses_nothing_and_doubles_nothing(
                 done.append(values["n"])
 
             interrupter.calls, interrupter.at, interrupter.act = 0, at, interrupt
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 scenario(log, new, interrupter)
-            except KeyboardInterrupt:
-                pass
             interrupter.broken.clear()
             log({"n": 100, "f": 0.5})
             log({"n": 101, "f": math.nan})

@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - the signature of PEP 562
+def __getattr__(name: str) -> Any:
     """Load a name of the front door when it is first used."""
     if name in _EXPORTS:
         value = getattr(import_module(_EXPORTS[name]), name)

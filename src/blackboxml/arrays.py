@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from blackboxml import naming
-from blackboxml.model import Summary
+from blackboxml.model import DATASET_FORMAT, VERSION, Summary
 from blackboxml.table import INDEX, read_keys
 
 if TYPE_CHECKING:
@@ -20,14 +20,21 @@ if TYPE_CHECKING:
 COORDINATES = ("step", "time", "rank", "attempt")
 
 
-def to_dataset(table: pa.Table, described: Mapping[str, Mapping[str, str]]) -> xr.Dataset:
-    """Return a table as a Dataset with the names of the sealed HDF5 file.
+def to_dataset(
+    table: pa.Table,
+    described: Mapping[str, Mapping[str, str]],
+    run: Mapping[str, str],
+    group: str,
+) -> xr.Dataset:
+    """Return a table as a Dataset with the names and attributes of the sealed HDF5 file.
 
     Args:
         table: A group.
         described: `unit` and `description` by metric.
+        run: `id` and `name` of the run.
+        group: The group's name.
     """
-    import xarray as xr  # noqa: PLC0415 - heavy, and only this function needs it
+    import xarray as xr
 
     keys = read_keys(table.schema)
     names = naming.variable_names(table.column_names[len(INDEX) :])
@@ -45,7 +52,14 @@ def to_dataset(table: pa.Table, described: Mapping[str, Mapping[str, str]]) -> x
         if "description" in said:
             attributes["long_name"] = said["description"]
         variables[names[column]] = ("draw", _values(table.column(column)), attributes)
-    return xr.Dataset(variables, coordinates)
+    about = {
+        "format": DATASET_FORMAT,
+        "version": VERSION,
+        "run_id": run["id"],
+        "run_name": run["name"],
+        "group": group,
+    }
+    return xr.Dataset(variables, coordinates, about)
 
 
 def summarise(table: pa.Table) -> dict[str, Summary]:

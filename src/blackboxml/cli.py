@@ -358,6 +358,7 @@ def _find(text: str, log_dir: str) -> Path:
         NotARunError: Saying where was looked.
     """
     from blackboxml.collection import looks_like_run, newest_run
+    from blackboxml.overview import newest_legacy_run
 
     path = Path(text)
     if path.name == MANIFEST and path.is_file():
@@ -365,7 +366,8 @@ def _find(text: str, log_dir: str) -> Path:
     for place in (path, Path(log_dir, text)):
         if looks_like_run(place):
             return place
-    if (newest := newest_run(log_dir, text)) is not None:
+    newest = newest_run(log_dir, text) or newest_legacy_run(log_dir, text)
+    if newest is not None:
         return newest
     message = (
         f"run not found: {text!r} is neither a run directory nor the name of a run in {log_dir}; "

@@ -296,6 +296,8 @@ _ENCODERS: Final[tuple[tuple[type | tuple[type, ...], Callable[[Any, _Place], Tr
 
 def _decode(tree: Any, path: str, depth: int) -> Any:
     if not isinstance(tree, (list, dict)):
+        if type(tree) is int and not INT64_MIN <= tree <= INT64_MAX:
+            raise ConfigError(f"{path} is {tree}, beyond int64; it is spelled as $int")
         return tree
     if depth > LIMITS.depth:
         raise ConfigError(f"{path} nests deeper than {LIMITS.depth} levels of JSON")

@@ -50,7 +50,7 @@ class DatasetWriter:
         fills: The value that stands for "not logged", for columns that need one.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         path: str,
         group: GroupSchema,
@@ -115,7 +115,7 @@ class DatasetWriter:
         self._create(self.variables[key], _TYPES[kind], attributes, self.fills.get(key))
 
     def _create(
-        self, name: str, kind: Any, attributes: Mapping[str, str], fill: Any = None  # noqa: ANN401
+        self, name: str, kind: Any, attributes: Mapping[str, str], fill: Any = None
     ) -> None:
         """Create a variable along `draw`."""
         variable = self._file.create_dataset(name, dtype=kind, fillvalue=fill, **self._options)
@@ -248,7 +248,7 @@ def variables(group: GroupSchema) -> dict[Key, str]:
     return {key: names[column] for key, column in columns.items()}
 
 
-def choose_fill(kind: pa.DataType, used: set[int]) -> Any:  # noqa: ANN401
+def choose_fill(kind: pa.DataType, used: set[int]) -> Any:
     """Return a value for "not logged" that the column does not use.
 
     Args:
@@ -273,7 +273,7 @@ def fill_candidates(kind: pa.DataType) -> tuple[Any, ...]:
     return _FILLS[_TYPES[kind]]
 
 
-def filled(column: pa.ChunkedArray | pa.Array, fill: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+def filled(column: pa.ChunkedArray | pa.Array, fill: Any) -> npt.NDArray[Any]:
     """Return a column as it stands in the file."""
     if column.type == pa.bool_():
         column = column.cast(pa.int8())
@@ -283,13 +283,13 @@ def filled(column: pa.ChunkedArray | pa.Array, fill: Any) -> npt.NDArray[Any]:  
     return array
 
 
-def _attribute(target: Any, name: str, text: str) -> None:  # noqa: ANN401
+def _attribute(target: Any, name: str, text: str) -> None:
     """Set a text of fixed length."""
     data = text.encode() or b"\0"
     target.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
 
 
-def _read_attribute(attributes: Any, key: str) -> Any:  # noqa: ANN401
+def _read_attribute(attributes: Any, key: str) -> Any:
     """Return an attribute of fixed size: a text, or an array of numbers."""
     identity = attributes.get_id(key)
     kind = identity.get_type()
@@ -307,7 +307,7 @@ def _read_attribute(attributes: Any, key: str) -> Any:  # noqa: ANN401
     return value
 
 
-def _check(file: Any, limits: Limits) -> list[str]:  # noqa: ANN401
+def _check(file: Any, limits: Limits) -> list[str]:
     """Return the variables of a file after looking at everything that could do harm."""
     if len(file) > limits.metric_names:
         message = f"{file.filename} holds {len(file):,} objects"
@@ -327,7 +327,7 @@ def _check(file: Any, limits: Limits) -> list[str]:  # noqa: ANN401
     return names
 
 
-def _check_variable(name: str, variable: Any, limits: Limits) -> None:  # noqa: ANN401
+def _check_variable(name: str, variable: Any, limits: Limits) -> None:
     """Refuse a variable that reads other files, runs a plug-in, or is larger than it should be."""
     creation = variable.id.get_create_plist()
     if variable.is_virtual or variable.external or variable.chunks is None:

@@ -23,8 +23,12 @@ A `Problem` is not an error: it is a finding about a run, as data.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+MOST_OF_A_KIND: Final = 1000
+"""Findings of one rule in one file that are kept; the rest are counted."""
 
 
 class BlackboxError(Exception):
@@ -45,6 +49,10 @@ class ManifestError(FormatError, json.JSONDecodeError):
     def __init__(self, message: str, document: str = "", position: int = 0) -> None:
         """Keep the parts that `json.JSONDecodeError` needs to be pickled."""
         json.JSONDecodeError.__init__(self, message, document, position)
+
+    def __str__(self) -> str:
+        """Return the message alone: it names the place already."""
+        return self.msg
 
 
 class JournalError(FormatError):
@@ -140,3 +148,41 @@ class Problem:
         if self.pointer:
             place += f"#{self.pointer}"
         return f"{place}: {self.severity}: {self.rule}: {self.message}"
+
+
+class Findings(list[Problem]):
+    """Problems without repetition, and bounded: a file of damage alone does not fill the memory."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        super().__init__()
+        self._seen: set[Problem] = set()
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+
+    def __contains__(self, problem: object) -> bool:
+        """Tell whether a problem was found already, in constant time."""
+        return problem in self._seen
+
+    def append(self, problem: Problem) -> None:
+        """Keep a problem, unless it is known or there are too many of its kind."""
+        if problem in self._seen:
+            return
+        kind = (problem.file, problem.rule, problem.severity)
+        self._counts[kind] += 1
+        if self._counts[kind] <= MOST_OF_A_KIND:
+            self._seen.add(problem)
+            super().append(problem)
+
+    def whole(self) -> list[Problem]:
+        """Return the problems, and how many more there are of each kind."""
+        more = [
+            Problem(
+                rule,
+                "warning" if severity == "warning" else "error",
+                f"this was found {count - MOST_OF_A_KIND:,} times more",
+                file,
+            )
+            for (file, rule, severity), count in self._counts.items()
+            if count > MOST_OF_A_KIND
+        ]
+        return [*self, *more]

@@ -104,6 +104,20 @@ class Directory:
         """Close the descriptor."""
         self.close()
 
+    def is_at(self, path: Path) -> bool:
+        """Tell whether this is the directory at a path."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.stat(path))
+        except OSError:
+            return False
+
+    def is_deleted(self, path: Path) -> bool:
+        """Tell whether the directory has no name any more.
+
+        Some file systems do not count the links; there, only the path can tell.
+        """
+        return os.fstat(self.fd).st_nlink == 0 and not self.is_at(path)
+
     def names(self) -> list[str]:
         """Return the entries that are not scratch, in byte order."""
         return sorted(name for name in os.listdir(self.fd) if not name.startswith(SCRATCH))
@@ -184,6 +198,12 @@ class Directory:
 
     def size(self, name: str) -> int | None:
         """Return the size of a regular file in bytes, or None where there is none."""
+        if "/" in name:
+            try:
+                with self.reading(name) as descriptor:
+                    return os.fstat(descriptor).st_size
+            except (OSError, UnsafePathError):
+                return None
         try:
             status = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except OSError:

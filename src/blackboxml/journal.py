@@ -207,10 +207,10 @@ def read_record(document: dict[str, Any], rank: int, attempt: int, limits: Limit
         raise JournalError(message)
     statistics: dict[str, dict[str, Number]] = {}
     for name, values in ranks.items():
-        if not isinstance(values, dict) or not values or not set(values) <= set(STATISTICS):
-            message = f'"ranks" of {name!r} is {values!r}, wanted some of {", ".join(STATISTICS)}'
+        if not isinstance(values, dict) or not values:
+            message = f'"ranks" of {name!r:.80} is {values!r:.80}, wanted an object of statistics'
             raise JournalError(message)
-        statistics[name] = {key: _number(name, value) for key, value in values.items()}
+        statistics[name] = {key: _number(name, values[key]) for key in STATISTICS if key in values}
     return Record(
         seq=document["seq"],
         step=step,
@@ -231,7 +231,8 @@ def check_sequence(document: dict[str, Any]) -> tuple[int, float]:
     Raises:
         JournalError: If one is missing or of the wrong type.
     """
-    seq, time = document.get("seq"), document.get("time")
+    seq: Any = document.get("seq")
+    time: Any = document.get("time")
     if not _is_int(seq) or seq < 0:
         message = f'"seq" is {seq!r}, wanted an integer from 0'
         raise JournalError(message)
@@ -239,11 +240,11 @@ def check_sequence(document: dict[str, Any]) -> tuple[int, float]:
         message = f'"time" is {time!r}, wanted Unix seconds'
         raise JournalError(message)
     try:
-        document["time"] = float(time)
+        seconds = document["time"] = float(time)
     except OverflowError:
         message = f'"time" is {time!r:.80}, wanted Unix seconds'
         raise JournalError(message) from None
-    return seq, document["time"]
+    return seq, seconds
 
 
 @dataclass(frozen=True, slots=True)

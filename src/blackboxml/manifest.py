@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from blackboxml import naming
 from blackboxml.errors import (
     JournalError,
     LimitError,
@@ -17,12 +20,14 @@ from blackboxml.errors import (
     UnsafePathError,
     UnsupportedVersionError,
 )
-from blackboxml.journal import check_format, parse, read_tail
+from blackboxml.files import check_relative
+from blackboxml.journal import check_format, check_sequence, parse, read_record, read_tail
 from blackboxml.merge import find_journals
-from blackboxml.model import FEATURES, LIMITS, MANIFEST, RUN_FORMAT, VERSION, Limits
+from blackboxml.model import FEATURES, INT64_MAX, LIMITS, MANIFEST, RUN_FORMAT, VERSION, Limits
+from blackboxml.scan import check_event
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from blackboxml.files import Directory
     from blackboxml.merge import JournalFile
@@ -52,30 +57,35 @@ ORDER: Final = (
 )
 """The members in the order in which they are written."""
 
-REQUIRED: Final = {
-    "id": str,
-    "name": str,
-    "tags": list,
-    "status": str,
-    "start": str,
-    "environment": dict,
-    "attempts": list,
-}
-"""The members without which a manifest is damaged, and their types."""
-
 SEALED: Final = ("sealed", "groups", "journals", "files")
 """The members that only a sealed run has."""
 
 
+_FIRST_SECOND: Final = -62135596800.0
+_LAST_SECOND: Final = 253402300799.0
+_ID = re.compile(r"[0-9a-f]{32}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ENDED = frozenset(["completed", "failed", "interrupted"])
+
+
 def timestamp(seconds: float) -> str:
-    """Return Unix seconds as ISO 8601 in UTC with microseconds, such as `…T14:22:01.123456+00:00`."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+    """Return Unix seconds as ISO 8601 in UTC with microseconds, such as `…T14:22:01.123456+00:00`.
+
+    A time outside the years 1 to 9999 becomes the first or the last of their seconds.
+    """
+    known = min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
+    return datetime.fromtimestamp(known, UTC).isoformat(timespec="microseconds")
+
+
+def moment(text: str) -> datetime:
+    """Return an ISO 8601 time; one without offset is taken as UTC."""
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def seconds(text: str) -> float:
     """Return an ISO 8601 time as Unix seconds; a time without offset is taken as UTC."""
-    moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return moment(text).timestamp()
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -147,12 +157,6 @@ def read(
     except ValueError as error:
         message = f"{directory.path / MANIFEST} is not a run's: {error}"
         raise NotARunError(errno.ENOENT, message, str(directory.path)) from None
-    wrong = [key for key, kind in REQUIRED.items() if not isinstance(document.get(key), kind)]
-    if wrong:
-        message = (
-            f"{directory.path / MANIFEST} lacks {', '.join(wrong)} or has them in the wrong type"
-        )
-        raise ManifestError(message)
     return document
 
 
@@ -176,25 +180,46 @@ def open_history(
         UnsupportedVersionError: If the run needs a newer reader.
     """
     found = problems if problems is not None else []
+    failure: NotARunError | ManifestError | None = None
+    manifest: Manifest = {}
     try:
         manifest = read(directory, limits, known)
     except (NotARunError, ManifestError) as error:
-        journals = find_journals(directory, limits, found, None, known)
-        rebuilt = rebuild(directory, journals)
-        if rebuilt is None:
-            raise
-        missing = isinstance(error, NotARunError) and MANIFEST not in directory.names()
+        failure = error
+    wrong = [] if failure else unusable(manifest, limits)
+    if wrong:
+        for key in wrong:
+            manifest.pop(key, None)
+        message = f"{directory.path / MANIFEST} lacks {', '.join(wrong)} or has them wrong"
+        failure = ManifestError(message)
+    journals = find_journals(directory, limits, found, manifest.get("id"), known)
+    ids = {journal.header.run_id for journal in journals if journal.header is not None}
+    if failure is not None:
+        proven = rebuild(directory, journals)
+        if proven is None and any(key not in manifest for key in REQUIRED):
+            raise failure
+        missing = isinstance(failure, NotARunError) and MANIFEST not in directory.names()
         rule = "BB-MAN-014" if missing else "BB-MAN-001"
         cure = f"blackbox seal {directory.path}"
-        found.append(Problem(rule, "error", str(error), MANIFEST, cure=cure))
-        return rebuilt, journals
-    journals = find_journals(directory, limits, found, manifest["id"], known)
-    headers = [journal.header for journal in journals if journal.header is not None]
-    if headers and manifest["id"] not in {header.run_id for header in headers}:
-        message = f"run.json is of run {manifest['id']}, the journals are of {headers[0].run_id}"
+        found.append(Problem(rule, "error", str(failure), MANIFEST, cure=cure))
+        manifest = (proven or {}) | manifest
+    if ids and manifest["id"] not in ids:
+        message = f"run.json is of run {manifest['id']}, the journals are of {min(ids)}"
         found.append(Problem("BB-MAN-013", "error", message, MANIFEST))
         manifest = rebuild(directory, journals) or manifest
     return manifest, journals
+
+
+def unusable(document: Manifest, limits: Limits = LIMITS) -> list[str]:
+    """Return the members of a manifest that a reader cannot go by: missing or not what they are.
+
+    Whether what they say is true is another question.
+    """
+    wrong = [key for key, check in REQUIRED.items() if not check(document.get(key))]
+    wrong += [key for key, check in _OPTIONAL.items() if key in document and not check(document[key])]
+    if any(key in document for key in SEALED) and not _is_sealed(document, limits):
+        wrong += SEALED
+    return wrong
 
 
 def rebuild(directory: Directory, journals: Sequence[JournalFile]) -> Manifest | None:
@@ -210,36 +235,40 @@ def rebuild(directory: Directory, journals: Sequence[JournalFile]) -> Manifest |
     first = own[0].header
     if first is None:
         return None
-    tags = first.document["run"].get("tags", [])
-    manifest = new(first.run_id, first.run_name, tags, first.time, "")
+    tags = first.document["run"].get("tags")
+    manifest = new(first.run_id, first.run_name, tags if _is_texts(tags) else [], first.time, "")
     manifest["writer"] = first.document.get("writer", {"name": "unknown", "version": "unknown"})
+    attempts: list[Manifest] = manifest["attempts"]
     for journal in own:
         header = journal.header
         if header is None:
             continue
-        with directory.reading(journal.name) as descriptor:
-            last = next(read_tail(descriptor, journal.start), {})
-        if all(header.attempt != attempt["attempt"] for attempt in manifest["attempts"]):
-            for earlier in manifest["attempts"]:
-                if earlier["status"] == "running":
-                    earlier.update(status="interrupted", end=earlier.pop("last"))
-            entry = {
+        if not attempts or header.attempt != attempts[-1]["attempt"]:
+            if attempts and attempts[-1]["status"] == "running":
+                finish(manifest, attempts[-1]["attempt"], "interrupted", last, None)
+            attempts.append({
                 "attempt": header.attempt,
                 "start": timestamp(header.time),
                 "status": "running",
                 "process": header.process,
-            }
-            manifest["attempts"].append(entry)
-        moment = float(last.get("time", header.time))
-        manifest["attempts"][-1]["last"] = timestamp(moment)
-        if isinstance(end := last.get("end"), dict) and "status" in end:
-            finish(manifest, header.attempt, end["status"], moment, end.get("exception"))
-    for entry in manifest["attempts"]:
-        entry.pop("last", None)
+            })
+            last = header.time
+        with directory.reading(journal.name) as descriptor:
+            record = next(read_tail(descriptor, journal.start), {})
+        with suppress(JournalError):
+            last = check_sequence(record)[1]
+            check_event(record)
+            if "end" in record:
+                end = record["end"]
+                finish(manifest, header.attempt, end["status"], last, end.get("exception"))
+    if attempts[-1]["status"] == "running":
+        manifest["status"] = "running"
+        for key in ("end", "duration_seconds", "exception"):
+            manifest.pop(key, None)
     return manifest
 
 
-def finish(  # noqa: PLR0913
+def finish(
     manifest: Manifest,
     attempt: int,
     status: str,
@@ -263,3 +292,187 @@ def unseal(manifest: Manifest) -> None:
     """Take out what only holds of a sealed run."""
     for key in SEALED:
         manifest.pop(key, None)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= INT64_MAX
+
+
+def _is_index(value: object) -> bool:
+    return type(value) is int and 0 <= value <= naming.MAX_ORDINAL
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_time(value: object) -> bool:
+    try:
+        seconds(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _is_path(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        check_relative(value)
+    except UnsafePathError:
+        return False
+    return True
+
+
+def _has(value: object, **checks: Callable[[object], bool]) -> bool:
+    """Tell whether an object has members that pass their checks; one of a `maybe_` may be absent."""
+    if not isinstance(value, dict):
+        return False
+    for name, check in checks.items():
+        key = name.removeprefix("maybe_")
+        if not (check(value[key]) if key in value else key != name):
+            return False
+    return True
+
+
+def _is_attempts(value: object) -> bool:
+    return isinstance(value, list) and all(
+        _has(
+            entry,
+            attempt=_is_index,
+            start=_is_time,
+            status=lambda status: status == "running" or _is_ended(status),
+            maybe_end=_is_time,
+            maybe_process=_is_object,
+            maybe_exception=_is_object,
+        )
+        for entry in value
+    )
+
+
+def _is_ended(value: object) -> bool:
+    return isinstance(value, str) and value in _ENDED
+
+
+def _is_sealed(document: Manifest, limits: Limits) -> bool:
+    """Tell whether a manifest says of a sealed run what a reader needs, and nothing unsafe."""
+    if not _is_ended(document.get("status")) or not _has(
+        document,
+        sealed=lambda sealed: _has(sealed, packed=lambda packed: isinstance(packed, bool)),
+        files=_are_files,
+        groups=lambda groups: isinstance(groups, dict) and all(map(_is_group, groups.values())),
+    ):
+        return False
+    packed, journals = document["sealed"]["packed"], document.get("journals")
+    if not isinstance(journals, list) or not all(
+        _is_journal(entry, limits) and (not packed or "events" in entry) for entry in journals
+    ):
+        return False
+    return len({entry["file"] for entry in journals}) == len(journals) and all(
+        group["table"] in document["files"] for group in document["groups"].values()
+    )
+
+
+def _are_files(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        _is_path(path)
+        and _has(
+            entry,
+            bytes=_is_count,
+            maybe_sha256=lambda sha: isinstance(sha, str) and bool(_SHA256.fullmatch(sha)),
+        )
+        for path, entry in value.items()
+    )
+
+
+def _is_group(value: object) -> bool:
+    def is_metric(said: object) -> bool:
+        return _has(
+            said,
+            type=lambda kind: kind in ("bool", "int64", "float64"),
+            column=_is_text,
+            count=_is_count,
+            maybe_unit=lambda text: isinstance(text, str),
+            maybe_description=lambda text: isinstance(text, str),
+            maybe_statistics=_is_texts,
+        )
+
+    return _has(
+        value,
+        rows=_is_count,
+        superseded=_is_count,
+        table=lambda name: _is_path(name) and str(name).endswith(".parquet"),
+        maybe_dataset=lambda name: _is_path(name) and str(name).endswith(".h5"),
+        metrics=lambda said: isinstance(said, dict) and all(map(is_metric, said.values())),
+    )
+
+
+def _is_journal(value: object, limits: Limits) -> bool:
+    def is_file(name: object) -> bool:
+        return isinstance(name, str) and naming.parse_journal_name(name) is not None
+
+    if not isinstance(value, dict) or not _has(
+        value,
+        file=is_file,
+        rank=_is_index,
+        attempt=_is_index,
+        first_seq=_is_count,
+        records=_is_count,
+        maybe_time=_is_number,
+        maybe_process=_is_object,
+        maybe_events=lambda events: isinstance(events, list),
+    ):
+        return False
+    place = naming.parse_journal_name(value["file"])
+    return (
+        place is not None
+        and place[0] == value["rank"]
+        and all(_is_record(event, limits) for event in value.get("events", ()))
+    )
+
+
+def _is_record(value: object, limits: Limits) -> bool:
+    if not isinstance(value, dict):
+        return False
+    try:
+        check_sequence(value)
+        if "metrics" in value:
+            read_record(value, 0, 0, limits)
+        else:
+            check_event(value)
+    except JournalError:
+        return False
+    return True
+
+
+REQUIRED: Final[dict[str, Callable[[object], bool]]] = {
+    "id": lambda value: isinstance(value, str) and bool(_ID.fullmatch(value)),
+    "name": _is_text,
+    "tags": _is_texts,
+    "status": lambda value: value == "running" or _is_ended(value),
+    "start": _is_time,
+    "environment": _is_object,
+    "attempts": _is_attempts,
+}
+"""The members without which a manifest is damaged, and how to tell them."""
+
+_OPTIONAL: Final[dict[str, Callable[[object], bool]]] = {
+    "end": _is_time,
+    "duration_seconds": _is_number,
+    "exception": _is_object,
+    "writer": _is_object,
+    "generation": _is_count,
+    "lineage": _is_object,
+}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from blackboxml import naming
 from blackboxml.errors import JournalError, Problem, UnsafePathError, UnsupportedVersionError
 from blackboxml.journal import decode, read_header
-from blackboxml.model import FEATURES, LIMITS, Header, Limits, Rewind
+from blackboxml.model import FEATURES, LIMITS, Header, Limits, Record, Rewind
 from blackboxml.scan import Scan
 
 if TYPE_CHECKING:
@@ -141,24 +141,49 @@ def find_journals(
     return sorted(merged, key=lambda each: (each.attempt, each.rank, each.low, each.ordinal))
 
 
-def effective_mask(
-    rewinds: Iterable[Rewind],
-    rank: npt.NDArray[np.int32],
-    attempt: npt.NDArray[np.int32],
-    seq: npt.NDArray[np.int64],
-    step: npt.NDArray[np.int64],
-) -> npt.NDArray[np.bool_]:
-    """Return which rows count, as a boolean array of the shape (rows,) of the others."""
-    import numpy as np  # noqa: PLC0415 - reading a status must not import numpy
+class Cuts:
+    """Which points a rewind superseded: at each place of the history, from which step on."""
 
-    mask = np.ones(len(step), dtype=bool)
-    for rewind in rewinds:
-        before = (attempt < rewind.attempt) | ((attempt == rewind.attempt) & (seq < rewind.seq))
-        mask &= ~((rank == rewind.rank) & (step >= rewind.step) & before)
-    return mask
+    def __init__(self, rewinds: Iterable[Rewind]) -> None:
+        """Sort the rewinds of a run by rank and place."""
+        self._ranks: dict[int, tuple[list[tuple[int, int]], list[int]]] = {}
+        for each in sorted(rewinds, key=lambda each: (each.attempt, each.seq), reverse=True):
+            places, steps = self._ranks.setdefault(each.rank, ([], []))
+            places.append((each.attempt, each.seq))
+            steps.append(min(each.step, steps[-1]) if steps else each.step)
+        for places, steps in self._ranks.values():
+            places.reverse()
+            steps.reverse()
+
+    def supersede(self, record: Record) -> bool:
+        """Tell whether a point does not count."""
+        places, steps = self._ranks.get(record.rank, ([], []))
+        at = bisect_right(places, (record.attempt, record.seq))
+        return at < len(places) and record.step >= steps[at]
+
+    def mask(
+        self,
+        rank: npt.NDArray[np.int32],
+        attempt: npt.NDArray[np.int32],
+        seq: npt.NDArray[np.int64],
+        step: npt.NDArray[np.int64],
+    ) -> npt.NDArray[np.bool_]:
+        """Return which rows count, as a boolean array of the shape (rows,) of the others."""
+        import numpy as np
+
+        mask = np.ones(len(step), dtype=bool)
+        for own, (places, steps) in self._ranks.items():
+            for which in np.unique(attempt[rank == own]).tolist():
+                rows = np.flatnonzero((rank == own) & (attempt == which))
+                first, end = (bisect_right(places, (each, -1)) for each in (which, which + 1))
+                seqs = np.array([place[1] for place in places[first:end]], np.int64)
+                at = first + np.searchsorted(seqs, seq[rows], side="right")
+                cut = np.array(steps, np.int64)[np.minimum(at, len(steps) - 1)]
+                mask[rows] = (at == len(steps)) | (step[rows] < cut)
+        return mask
 
 
-def _open(  # noqa: PLR0913, PLR0917
+def _open(  # noqa: PLR0917
     directory: Directory,
     name: str,
     place: tuple[int, int],

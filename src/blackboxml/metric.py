@@ -8,7 +8,7 @@ from typing import Any
 from blackboxml import naming
 from blackboxml.errors import MetricError
 from blackboxml.journal import spell
-from blackboxml.model import INT64_MAX, LIMITS, STATISTICS
+from blackboxml.model import LIMITS, STATISTICS
 from blackboxml.scalar import to_number, to_step
 
 Point = dict[str, Any]
@@ -90,7 +90,7 @@ class Vocabulary:
 
 
 def read_step(step: object) -> int:
-    """Return a step as int64, with room for the automatic step after it.
+    """Return a step as int64.
 
     Raises:
         MetricError: If it is no integer or too large.
@@ -100,9 +100,6 @@ def read_step(step: object) -> int:
     except ValueError as error:
         message = f"step: {error}"
         raise MetricError(message) from None
-    if number == INT64_MAX:
-        message = f"step {number} is the last of 64 bits; there is none after it"
-        raise MetricError(message)
     return number
 
 

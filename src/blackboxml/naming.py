@@ -31,6 +31,7 @@ MAX_ORDINAL: Final = 2**31 - 1
 
 _RESERVED_COLUMN = re.compile(r"(?:step|time|attempt|rank|seq|draw)_*")
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _OWN_STEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ENDS_LIKE_A_DIGEST = re.compile(r".*-[0-9A-Fa-f]{8}")
 _TAKEN_STEMS = frozenset(
@@ -63,6 +64,36 @@ def run_directory_name(name: str, when: datetime) -> str:
     if when.tzinfo is None:
         raise ValueError(f"{when!r} has no time zone; use datetime.now(UTC)")
     return f"{sanitise(name)}_{when.astimezone(UTC):%Y%m%d_%H%M%S}"
+
+
+def check_run_name(name: object) -> str:
+    """Return the name of a run if it can be stored: one line of at most 1,024 bytes.
+
+    Raises:
+        ValueError: If not, saying why.
+    """
+    text = _text("name", name)
+    size = len(text.encode())
+    if size > MAX_NAME_BYTES or _CONTROL.search(text):
+        found = f"has {size:,} bytes" if size > MAX_NAME_BYTES else "has control characters"
+        message = (
+            f"the name of the run {text!r:.80} {found}; "
+            f"wanted one line of at most {MAX_NAME_BYTES:,} bytes"
+        )
+        raise ValueError(message)
+    return text
+
+
+def check_tags(tags: Iterable[str] | None) -> list[str]:
+    """Return tags as a list of texts.
+
+    Raises:
+        ValueError: If one cannot be stored.
+    """
+    if isinstance(tags, str):
+        message = f"tags is the text {tags!r:.80}, wanted a list of texts"
+        raise ValueError(message)  # noqa: TRY004 - one kind of error for all arguments
+    return [_text("tag", tag) for tag in tags or []]
 
 
 def check_metric_name(name: str) -> None:
@@ -236,3 +267,16 @@ def _percent_encode(column: str) -> str:
         for byte in column.encode(errors="surrogatepass")
     )
     return "%2E" + encoded[1:] if encoded.startswith(".") else encoded
+
+
+def _text(what: str, text: object) -> str:
+    """Return a name or a tag if it can be stored."""
+    if not isinstance(text, str) or not text:
+        message = f"the {what} of a run is {text!r:.80}, wanted text that is not empty"
+        raise ValueError(message)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = f"the {what} {text!r:.80} is not valid Unicode"
+        raise ValueError(message) from None
+    return text

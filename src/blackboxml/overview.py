@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from blackboxml import naming
+from blackboxml.collection import find_runs
 from blackboxml.errors import JournalError, ManifestError, NotARunError
 from blackboxml.files import Directory
 from blackboxml.frontends.store import load_run
@@ -81,6 +84,13 @@ def describe(path: str | os.PathLike[str]) -> Overview:
         return _describe_legacy(place, reason(error))
     except Exception as error:  # noqa: BLE001 - a damaged run must not hide the others
         return Overview(place, status=UNREADABLE, error=reason(error))
+
+
+def newest_legacy_run(root: str | os.PathLike[str], name: str) -> Path | None:
+    """Return the run of blackboxml 0.5 of a name that began last, or None if there is none."""
+    runs = (_describe_legacy(path, "") for path in find_runs(root))
+    found = [(run.start, run.path) for run in runs if run.start and run.name == name]
+    return max(found)[1] if found else None
 
 
 def reason(error: Exception) -> str:
@@ -151,15 +161,28 @@ def follow(reader: RunReader, count: int, poll: float = 0.5) -> Iterator[Record]
 
     if count:
         yield from in_order(points)[-count:]
-    for record in reader.follow(poll=poll):
-        writer = (record.attempt, record.rank)
-        if record.seq > last_seen(writer) + 1:  # logged between the first look and the following
-            for missed in _missed(reader, last_seen):
-                if (missed.attempt, missed.rank) == writer and missed.seq < record.seq:
-                    yield missed
-        seen[writer] = record.seq
-        yield record
-    yield from _missed(reader, last_seen)
+    before: dict[str, int | None] = {}
+    while True:
+        over = reader.status not in {"running", "stale"}
+        sizes = _journal_sizes(reader)
+        if sizes != before:
+            for record in _missed(reader, last_seen):
+                seen[record.attempt, record.rank] = record.seq
+                yield record
+        if over:
+            return
+        before = sizes
+        time.sleep(poll)
+
+
+def _journal_sizes(reader: RunReader) -> dict[str, int | None]:
+    """Return the sizes of the journals: if they have not changed, no point was logged."""
+    with Directory(reader.path) as directory:
+        return {
+            name: directory.size(name)
+            for name in directory.names()
+            if naming.parse_journal_name(name) is not None
+        }
 
 
 def _missed(reader: RunReader, last_seen: Callable[[Writer], int]) -> list[Record]:

@@ -8,14 +8,16 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from blackboxml import manifest as manifests
-from blackboxml.errors import Problem, SealError
+from blackboxml.errors import Findings, SealError
 from blackboxml.files import Directory, write_all
 from blackboxml.journal import encode, spell
 from blackboxml.model import JOURNAL_FORMAT, LIMITS, VERSION, Limits
 from blackboxml.seal import (
     Sealing,
     SealReport,
-    Spill,
+    fits,
+    journal_entries,
+    remove_scratch,
     scratch_folder,
     seal,
     write_manifest,
@@ -62,6 +64,7 @@ def pack(
             manifest = _pack(directory, limits)
             changed = True
         else:
+            remove_scratch(directory)
             changed = False
         # A pack that was killed may have left files that the manifest no longer counts.
         for entry in manifest["journals"]:
@@ -97,7 +100,7 @@ def unpack(
         for entry in manifest["journals"]:
             directory.rename(f"{scratch}/{entry['file']}", entry["file"])
         directory.sync()
-        problems: list[Problem] = []
+        problems = Findings()
         _, journals = manifests.open_history(directory, limits, problems)
         sealing = Sealing(directory, manifest, journals, limits, progress)
         sealing.unpack(scratch, problems)
@@ -115,8 +118,8 @@ def merged_records(
     Raises:
         TableError: If a table is missing or damaged.
     """
-    from blackboxml.sealed import iterate_table  # noqa: PLC0415 - imports pyarrow
-    from blackboxml.table import INDEX, read_keys  # noqa: PLC0415
+    from blackboxml.sealed import iterate_table
+    from blackboxml.table import INDEX, read_keys
 
     def rows(name: str) -> Iterator[tuple[Place, Event]]:
         for table in iterate_table(directory, name, limits):
@@ -161,7 +164,7 @@ def merged_records(
 
 def _pack(directory: Directory, limits: Limits) -> Manifest:
     """Compare journals and tables, then let the manifest count on the tables alone."""
-    problems: list[Problem] = []
+    problems = Findings()
     manifest, journals = manifests.open_history(directory, limits, problems)
     sealing = Sealing(directory, manifest, journals, limits, None)
     with scratch_folder(directory) as scratch:
@@ -172,6 +175,9 @@ def _pack(directory: Directory, limits: Limits) -> Manifest:
             "would lose what can still be told from them"
         )
         raise SealError(message)
+    if any("events" not in entry for entry in manifest["journals"]):
+        sealing.keep_exact()
+        manifest["journals"] = journal_entries(sealing.scans)
     manifest["sealed"]["packed"] = True
     dropped = {entry["file"] for entry in manifest["journals"]}
     for group in manifest["groups"].values():
@@ -180,7 +186,7 @@ def _pack(directory: Directory, limits: Limits) -> Manifest:
             said.pop("variable", None)
     for name in dropped:
         manifest["files"].pop(name, None)
-    if len(manifests.encode(manifest)) > limits.manifest_bytes:
+    if not fits(manifest, limits):
         message = f"{directory.path} has too many events for a manifest; its journals are kept"
         raise SealError(message)
     write_manifest(directory, manifest)

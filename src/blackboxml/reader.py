@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,17 +18,24 @@ from typing import TYPE_CHECKING, Any
 from blackboxml import manifest as manifests
 from blackboxml import naming
 from blackboxml.config import decode_config
-from blackboxml.errors import FormatError, Problem, TableError, UnsafePathError
+from blackboxml.errors import (
+    Findings,
+    FormatError,
+    JournalError,
+    LimitError,
+    Problem,
+    TableError,
+    UnsafePathError,
+)
 from blackboxml.files import Directory
-from blackboxml.journal import NON_FINITE, check_format, parse, read_tail
-from blackboxml.merge import find_journals
+from blackboxml.journal import check_format, check_sequence, parse, read_record, read_tail
+from blackboxml.merge import Cuts, find_journals
 from blackboxml.model import (
     CONFIG,
     CONFIG_FORMAT,
     LIMITS,
     MANIFEST,
     Limits,
-    Number,
     Record,
     Rewind,
     Summary,
@@ -40,7 +48,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pandas as pd
-    import polars as pl
     import pyarrow as pa
     import xarray as xr
 
@@ -88,7 +95,7 @@ class RunReader:
     def __init__(self, path: Path, limits: Limits = LIMITS) -> None:
         """Open the directory; `open_run` says what may be raised."""
         self.path = path
-        self.problems: list[Problem] = []
+        self.problems: list[Problem] = Findings()
         self._limits = limits
         self._directory = Directory(path)
         self._watch = Watch()
@@ -141,13 +148,13 @@ class RunReader:
     @property
     def start(self) -> datetime:
         """When the run began, with its offset from UTC."""
-        return datetime.fromisoformat(self._manifest["start"])
+        return manifests.moment(self._manifest["start"])
 
     @property
     def end(self) -> datetime | None:
         """When the run ended, or None if that is not known."""
         end = self._manifest.get("end")
-        return None if end is None else datetime.fromisoformat(end)
+        return None if end is None else manifests.moment(end)
 
     @property
     def duration_seconds(self) -> float | None:
@@ -202,19 +209,26 @@ class RunReader:
 
         Args:
             view: `effective` leaves out points that a rewind superseded, `all` does not.
+
+        Raises:
+            ValueError: If there is no such view.
+            TableError: If a table of a packed run is damaged.
         """
-        self._refresh()
         _check_view(view)
-        if self.packed:
-            yield from self._packed_records(view)
-            return
-        rewinds = self._rewinds() if view == "effective" else []
+        self._refresh()
+        if self._tables_count() and (self.packed or self._tables_are_better()):
+            return self._table_records(view)
+        return self._journal_records(view)
+
+    def _journal_records(self, view: View) -> Iterator[Record]:
+        """Yield the points that the journals hold."""
+        cuts = Cuts(self._rewinds() if view == "effective" else [])
         names: set[str] = set()
         for journal in self._journals:
             scan = Scan(journal, names, self.problems, self._limits)
             for block in scan.blocks(self._directory):
                 for record in scan.read(block):
-                    if not any(_supersedes(rewind, record) for rewind in rewinds):
+                    if not cuts.supersede(record):
                         yield record
 
     def arrow(
@@ -253,24 +267,24 @@ class RunReader:
                 self._require(table, wanted)
                 table = table.select(wanted)
         if rewinds:
-            from blackboxml.sealed import effective_rows  # noqa: PLC0415 - imports pyarrow
+            from blackboxml.sealed import effective_rows
 
             table = effective_rows(table, rewinds)
         return table if columns is None else table.select(list(columns))
 
     def polars(
         self, group: str | None = None, view: View = "effective", *, lazy: bool = False
-    ) -> Any:  # noqa: ANN401 - DataFrame, or LazyFrame where `lazy`
+    ) -> Any:
         """Return a group as a polars DataFrame, or as a LazyFrame; columns as in `arrow`.
 
         A LazyFrame of a sealed group reads only the columns that a query asks for.
         """
-        import polars as pl  # noqa: PLC0415 - optional weight
+        import polars as pl
 
         if lazy:
             self._refresh()
             name = self._group(group)
-            if self._tables_count() and not self._superseded(name, view):
+            if self._tables_count() and not self._superseded(name, view) and self._is_sound(name):
                 return pl.scan_parquet(self.path / self._manifest["groups"][name]["table"])
             return pl.from_arrow(self.arrow(group, view)).lazy()  # type: ignore[union-attr]
         return pl.from_arrow(self.arrow(group, view))
@@ -281,7 +295,7 @@ class RunReader:
         A column of integers or bools with gaps has pandas' nullable type, so that nothing is
         rounded.
         """
-        import pandas as pd  # noqa: PLC0415 - optional weight
+        import pandas as pd
 
         nullable = {"int64": pd.Int64Dtype(), "bool": pd.BooleanDtype()}
         table = self.arrow(group, view)
@@ -297,9 +311,10 @@ class RunReader:
 
         `step`, `time`, `rank` and `attempt` are coordinates. A metric that was not logged is NaN.
         """
-        from blackboxml.arrays import to_dataset  # noqa: PLC0415 - imports xarray
+        from blackboxml.arrays import to_dataset
 
-        return to_dataset(self.arrow(group, view), self._descriptions())
+        table = self.arrow(group, view)
+        return to_dataset(table, self._descriptions(), self._identity(), self._group(group))
 
     def summary(self, view: View = "effective") -> dict[str, Summary]:
         """Return the statistics of every metric that has values.
@@ -307,7 +322,7 @@ class RunReader:
         Minimum, maximum, mean and population standard deviation are over the finite values; `last`
         is the value at the greatest step, of equal steps the one that was logged last.
         """
-        from blackboxml.arrays import summarise  # noqa: PLC0415 - imports numpy
+        from blackboxml.arrays import summarise
 
         found: dict[str, Summary] = {}
         for group in self.groups:
@@ -324,6 +339,9 @@ class RunReader:
             poll: Seconds between two looks at the files.
             timeout: Seconds without a new point after which to stop, None for never.
         """
+        if from_start and self.packed:
+            yield from self.records("all")
+            return
         scans: dict[str, Scan] = {}
         seen: dict[tuple[int, int], int] = {}
         names: set[str] = set()
@@ -347,25 +365,26 @@ class RunReader:
         if state == getattr(self, "_state", None):
             return
         self._manifest, self._journals = manifests.open_history(
-            self._directory, self._limits, problems := []
+            self._directory, self._limits, self.problems
         )
-        self.problems += [problem for problem in problems if problem not in self.problems]
         self._state = state
 
     def _tables_count(self) -> bool:
         """Tell whether tables may be taken in place of the journals."""
         if "sealed" not in self._manifest:
             return False
-        listed = {entry["file"] for entry in self._manifest["journals"]}
+        entries = {entry["file"]: entry for entry in self._manifest["journals"]}
         files = self._manifest["files"]
-        for journal in self._journals:
-            if journal.name not in listed:
-                return False
-            if not self.packed and files.get(journal.name, {}).get("bytes") != journal.size:
-                return False
-        tables = (group["table"] for group in self._manifest["groups"].values())
-        sound = all(self._directory.size(name) == files[name]["bytes"] for name in tables)
-        return sound or self.packed
+        if any(journal.name not in entries for journal in self._journals):
+            return False
+        if self.packed:
+            return True
+        if any("events" not in entry for entry in entries.values()):
+            return False
+        tables = [group["table"] for group in self._manifest["groups"].values()]
+        sizes = {journal.name: journal.size for journal in self._journals}
+        sizes |= {name: self._directory.size(name) for name in tables}
+        return all(files.get(name, {}).get("bytes") == size for name, size in sizes.items())
 
     def _group(self, group: str | None) -> str:
         """Return the group that is meant."""
@@ -382,13 +401,13 @@ class RunReader:
 
     def _read_table(self, group: str, columns: list[str] | None) -> pa.Table:
         """Return a sealed table, or the same from the journals if it is damaged."""
-        from blackboxml.sealed import read_table  # noqa: PLC0415 - imports pyarrow
+        from blackboxml.sealed import read_table
 
         name = self._manifest["groups"][group]["table"]
         try:
             table = read_table(self._directory, name, self._limits, columns)
-        except TableError as error:
-            if not self._journals:
+        except (TableError, UnsafePathError) as error:
+            if self.packed or group not in self._decode().schemas:
                 raise
             self._report("BB-TAB-012", f"{error}; the journal is read instead", name)
             table = self._decode().table(group, self._identity())
@@ -413,11 +432,11 @@ class RunReader:
 
     def _decode_journals(self) -> _Decoded:
         """Read all journals into parts."""
-        from blackboxml.table import Tabulator  # noqa: PLC0415 - imports pyarrow
+        from blackboxml.table import Tabulator
 
         names: set[str] = set()
         tabulator = Tabulator()
-        decoded = _Decoded({}, {}, tabulator.scans)
+        decoded = _Decoded({}, {}, tabulator.scans, self._limits)
         for journal in self._journals:
             scan = Scan(journal, names, self.problems, self._limits)
             for part in tabulator.parts(scan, self._directory):
@@ -430,7 +449,7 @@ class RunReader:
     def _rewinds(self) -> list[Rewind]:
         """Return all rewinds of the run."""
         if self._tables_count():
-            from blackboxml.seal import rewinds_of  # noqa: PLC0415
+            from blackboxml.seal import rewinds_of
 
             return rewinds_of(self._manifest)
         return [rewind for scan in self._decode().scans for rewind in scan.rewinds]
@@ -439,42 +458,42 @@ class RunReader:
         """Tell whether a sealed table has rows that the view leaves out."""
         return view == "effective" and bool(self._manifest["groups"][group]["superseded"])
 
-    def _packed_records(self, view: View) -> Iterator[Record]:
-        """Yield the points of a packed run."""
-        from blackboxml.pack import merged_records  # noqa: PLC0415 - imports pyarrow
+    def _tables_are_better(self) -> bool:
+        """Tell whether a sealed journal was damaged since, or is gone, and no table was."""
+        from blackboxml.seal import is_unchanged  # noqa: PLC0415
 
-        rewinds = self._rewinds() if view == "effective" else []
-        for (attempt, rank, seq), event in merged_records(
+        files = self._manifest["files"]
+        journals = [entry["file"] for entry in self._manifest["journals"]]
+        tables = [group["table"] for group in self._manifest["groups"].values()]
+        return not all(is_unchanged(self._directory, name, files) for name in journals) and all(
+            is_unchanged(self._directory, name, files) for name in tables
+        )
+
+    def _table_records(self, view: View) -> Iterator[Record]:
+        """Yield the points that tables and events hold."""
+        from blackboxml.pack import merged_records
+
+        cuts = Cuts(self._rewinds() if view == "effective" else [])
+        for (attempt, rank, _), event in merged_records(
             self._directory, self._manifest, self._limits
         ):
-            if "metrics" not in event:
-                continue
-            record = Record(
-                seq=seq,
-                step=event["step"],
-                time=event["time"],
-                rank=rank,
-                attempt=attempt,
-                metrics={name: _plain(value) for name, value in event["metrics"].items()},
-                ranks={
-                    name: {key: _plain(value) for key, value in statistics.items()}
-                    for name, statistics in event.get("ranks", {}).items()
-                },
-            )
-            if not any(_supersedes(rewind, record) for rewind in rewinds):
-                yield record
+            if "metrics" in event:
+                record = read_record(event, rank, attempt, self._limits)
+                if not cuts.supersede(record):
+                    yield record
 
     def _skip(
         self, scans: dict[str, Scan], seen: dict[tuple[int, int], int], names: set[str]
     ) -> None:
         """Put the scans of a live run behind what is there already."""
-        for journal in find_journals(self._directory, self._limits, None, self.id):
+        for journal in self._all_journals():
             scan = scans[journal.name] = Scan(journal, names, self.problems, self._limits)
             with self._directory.reading(journal.name) as descriptor:
                 last = next(read_tail(descriptor, journal.start, self._limits.line_bytes), None)
                 scan.offset = _committed(descriptor, journal.start)
             if last is not None:
-                scan.expected = int(last["seq"]) + 1
+                with suppress(JournalError):
+                    scan.expected = check_sequence(last)[0] + 1
                 place = (journal.attempt, journal.rank)
                 seen[place] = max(seen.get(place, -1), scan.expected - 1)
 
@@ -482,11 +501,9 @@ class RunReader:
         self, scans: dict[str, Scan], seen: dict[tuple[int, int], int], names: set[str]
     ) -> Iterator[Record]:
         """Yield what was committed since the last look."""
-        for journal in find_journals(self._directory, self._limits, None, self.id):
+        for journal in self._all_journals():
             if journal.name not in scans:
-                scans[journal.name] = Scan(
-                    _whole(journal), names, self.problems, self._limits
-                )
+                scans[journal.name] = Scan(journal, names, self.problems, self._limits)
             scan = scans[journal.name]
             place = (journal.attempt, journal.rank)
             for block in scan.blocks(self._directory):
@@ -494,6 +511,23 @@ class RunReader:
                     if record.seq > seen.get(place, -1):
                         seen[place] = record.seq
                         yield record
+
+    def _all_journals(self) -> list[JournalFile]:
+        """Return the journals whole: who follows a run tells copies by their `seq`."""
+        return find_journals(self._directory, self._limits, None, self.id, share=False)
+
+    def _is_sound(self, group: str) -> bool:
+        """Tell whether the table of a group is safe to be opened by its path."""
+        from blackboxml.sealed import open_table
+
+        try:
+            name = self._manifest["groups"][group]["table"]
+            open_table(self._directory, name, self._limits).close(force=True)
+        except (TableError, UnsafePathError):
+            return False
+        except LimitError:  # to read it lazily is the cure
+            return True
+        return True
 
     def _descriptions(self) -> dict[str, dict[str, str]]:
         """Return unit and description by metric."""
@@ -504,7 +538,7 @@ class RunReader:
                 for group in groups
                 for name, said in group["metrics"].items()
             }
-        from blackboxml.seal import described  # noqa: PLC0415
+        from blackboxml.seal import described
 
         return described(self._decode().scans)
 
@@ -514,9 +548,7 @@ class RunReader:
 
     def _report(self, rule: str, message: str, file: str) -> None:
         """Keep a finding once."""
-        problem = Problem(rule, "error", message, file)
-        if problem not in self.problems:
-            self.problems.append(problem)
+        self.problems.append(Problem(rule, "error", message, file))
 
 
 @dataclass(slots=True)
@@ -527,17 +559,30 @@ class _Decoded:
         schemas: The groups in first-seen order.
         parts: Their rows.
         scans: The journals as they were read.
+        limits: What a reader accepts.
     """
 
     schemas: dict[str, GroupSchema]
     parts: dict[str, list[Any]]
     scans: list[Scan]
+    limits: Limits
 
     def table(self, group: str, run: dict[str, str]) -> pa.Table:
-        """Return the rows of a group as one table."""
-        import pyarrow as pa  # noqa: PLC0415
+        """Return the rows of a group as one table.
+
+        Raises:
+            LimitError: If the table is larger than the limits accept.
+        """
+        import pyarrow as pa
 
         schema = self.schemas[group].schema(run)
+        size = self.schemas[group].rows * len(schema) * 8
+        if size > self.limits.table_bytes:
+            message = (
+                f"group {group!r} has {size:,} bytes, a reader accepts {self.limits.table_bytes:,}: "
+                "give open_run a higher Limits(table_bytes=…), or read its records()"
+            )
+            raise LimitError(message)
         batches = [self.schemas[group].conform(part, schema) for part in self.parts[group]]
         return pa.Table.from_batches(batches, schema)
 
@@ -557,34 +602,12 @@ def _state(directory: Directory) -> tuple[Any, ...]:
     return stamp, journals
 
 
-def _whole(journal: JournalFile) -> JournalFile:
-    """Return a journal with nothing left out: who follows tells copies by their `seq`."""
-    from dataclasses import replace  # noqa: PLC0415
-
-    return replace(journal, low=0, high=None)
-
-
 def _committed(descriptor: int, start: int) -> int:
     """Return the offset behind the last LF of a journal."""
     size = os.fstat(descriptor).st_size
     begin = max(start, size - 2 * LIMITS.line_bytes)
     tail = os.pread(descriptor, max(0, size - begin), begin)
     return begin + tail.rfind(b"\n") + 1
-
-
-def _supersedes(rewind: Rewind, record: Record) -> bool:
-    """Tell whether a rewind takes a point out of the effective history."""
-    return (
-        record.rank == rewind.rank
-        and record.step >= rewind.step
-        and (record.attempt, record.seq) < (rewind.attempt, rewind.seq)
-    )
-
-
-def _plain(value: Any) -> Number:  # noqa: ANN401
-    """Return a number of a record as it was before it was spelled."""
-    number: Number = NON_FINITE[value] if isinstance(value, str) else value
-    return number
 
 
 def _check_view(view: str) -> None:

@@ -300,7 +300,7 @@ class Recorder:
             step = members["step"]
             if step is None:
                 step = following
-                if step >= INT64_MAX:
+                if step > INT64_MAX:
                     message = f"step: the last one was {step - 1}, and int64 ends; give the step"
                     raise MetricError(message)
             document["step"] = step

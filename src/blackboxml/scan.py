@@ -344,7 +344,7 @@ def _text(members: Event, key: str, least: int = 0) -> None:
         raise JournalError(message)
 
 
-def _deeper(document: Any, levels: int) -> bool:  # noqa: ANN401 - any JSON
+def _deeper(document: Any, levels: int) -> bool:
     """Tell whether a JSON value has more levels of arrays and objects than that."""
     level = [document]
     while level := [each for each in level if isinstance(each, dict | list)]:

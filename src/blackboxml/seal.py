@@ -22,6 +22,7 @@ from blackboxml import manifest as manifests
 from blackboxml import naming
 from blackboxml.errors import (
     BlackboxError,
+    Findings,
     Problem,
     RunIsLiveError,
     SealError,
@@ -33,7 +34,7 @@ from blackboxml.scan import Scan
 from blackboxml.status import determine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import pyarrow as pa
 
@@ -85,19 +86,17 @@ def seal(
         OSError: If the file system refuses; the run is as it was.
     """
     with Directory(path) as directory:
-        problems: list[Problem] = []
+        problems = Findings()
         manifest, journals = manifests.open_history(directory, limits, problems)
+        _refuse_live(directory, manifest, journals)
+        remove_scratch(directory)
         if manifest.get("sealed", {}).get("packed"):
-            from blackboxml.pack import unpack  # noqa: PLC0415 - packing builds on sealing
+            from blackboxml.pack import unpack
 
             return unpack(directory, manifest, progress, limits)
-        _refuse_live(directory, manifest, journals)
         if _is_sealed(directory, manifest, journals):
             rows = {name: group["rows"] for name, group in manifest["groups"].items()}
             return SealReport(changed=False, rows=rows)
-        for name in directory.scratch():  # left by a writer or a seal that was killed
-            with contextlib.suppress(OSError):
-                directory.remove(name)
         sealing = Sealing(directory, manifest, journals, limits, progress)
         sealing.run(problems)
         return SealReport(
@@ -177,7 +176,7 @@ class Sealing:
                     dataset = groups[name]["dataset"]
                     self._directory.rename(f"{scratch}/{dataset}", dataset)
         self._directory.sync()
-        self.keep_exact(problems)
+        self.keep_exact()
         self._publish(groups)
         self._progress(1.0)
 
@@ -193,7 +192,7 @@ class Sealing:
             for entry in entries.values():
                 for name in entry_files(entry):
                     self._directory.rename(f"{scratch}/{name}", name)
-        self.keep_exact(problems)
+        self.keep_exact()
         return entries
 
     def read(self, spill: Spill, problems: list[Problem]) -> None:
@@ -208,7 +207,7 @@ class Sealing:
             if journal.size < _TINY_BYTES and not _has_points(scan, self._directory):
                 continue
             if tabulator is None:
-                from blackboxml.table import Tabulator  # noqa: PLC0415 - imports pyarrow
+                from blackboxml.table import Tabulator
 
                 tabulator = Tabulator()
             for part in tabulator.parts(scan, self._directory):
@@ -220,13 +219,13 @@ class Sealing:
                 self._progress(0.5 * min(1.0, (done + scan.offset) / total))
             done += journal.size
 
-    def keep_exact(self, problems: list[Problem]) -> None:
+    def keep_exact(self) -> None:
         """Keep as events the points with an integer that their column rounds."""
         rounded = set().union(*(group.inexact for group in self.groups.values()))
         if not rounded:
             return
         for scan in self.scans:
-            again = Scan(scan.journal, set(scan.names), problems, self._limits, rounded)
+            again = Scan(scan.journal, set(scan.names), Findings(), self._limits, rounded)
             for block in again.blocks(self._directory):
                 again.read(block)
             scan.events = again.events
@@ -236,40 +235,71 @@ class Sealing:
         manifest = self._manifest
         stale = {name for entry in manifest.get("groups", {}).values() for name in entry_files(entry)}
         own = {name for entry in groups.values() for name in entry_files(entry)}
-        self._settle_status()
+        self._settle_attempts()
         manifest["sealed"] = {"time": manifests.timestamp(time.time()), "packed": False}
         manifest["groups"] = groups
         manifest["journals"] = journal_entries(self.scans)
         manifest["files"] = list_files(self._directory, stale - own)
+        if not fits(manifest, self._limits):
+            for entry in manifest["journals"]:  # the journals hold them too
+                del entry["events"]
+        if not fits(manifest, self._limits):
+            message = (
+                f"{self._directory.path} has too many metrics for a manifest of "
+                f"{self._limits.manifest_bytes:,} bytes; it stays as it was"
+            )
+            raise SealError(message)
         write_manifest(self._directory, manifest)
 
-    def _settle_status(self) -> None:
-        """Say how a run ended whose writer could not say it in the manifest."""
+    def _settle_attempts(self) -> None:
+        """Say how each attempt began and ended whose writer could not say it in the manifest."""
         manifest = self._manifest
-        own = [scan for scan in self.scans if scan.journal.rank == 0] or self.scans
-        if not own:
-            return
-        attempt = max(scan.journal.attempt for scan in own)
-        entry = next((each for each in manifest["attempts"] if each["attempt"] == attempt), None)
-        if entry is None:
-            header = own[-1].journal.header
-            entry = {"attempt": attempt, "start": manifest["start"], "status": "running"}
-            if header is not None:
-                entry["start"], entry["process"] = manifests.timestamp(header.time), header.process
-            manifest["attempts"].append(entry)
-        if entry["status"] == manifest["status"] != "running":
-            return
-        session = [scan for scan in own if scan.journal.attempt == attempt]
+        rank = min((scan.journal.rank for scan in self.scans), default=0)
+        entries = {entry["attempt"]: entry for entry in manifest["attempts"]}
+        sessions: dict[int, list[Scan]] = {attempt: [] for attempt in entries}
+        for scan in self.scans:
+            if scan.journal.rank == rank:
+                sessions.setdefault(scan.journal.attempt, []).append(scan)
+        for attempt, session in sessions.items():
+            headers = [scan.journal.header for scan in session if scan.journal.header]
+            if attempt not in entries:
+                entry = entries[attempt] = {"attempt": attempt, "start": manifest["start"]}
+                if headers:
+                    entry["start"] = manifests.timestamp(headers[0].time)
+                    entry["process"] = headers[0].process
+            times = [header.time for header in headers[-1:]]
+            times += [scan.last_time for scan in session if scan.records]
+            self._settle(entries[attempt], session, times)
+        manifest["attempts"] = [entries[attempt] for attempt in sorted(entries)]
+        ended = {"status": "interrupted", "end": manifest["start"]}
+        self._take_end(entries[max(entries)] if entries else ended)
+
+    def _settle(self, entry: Manifest, session: list[Scan], times: list[float]) -> None:
+        """Enter how an attempt ended: what its journals prove, else when they broke off."""
         ends = [event for scan in session for event in scan.events if "end" in event]
-        if ends:
-            end = ends[-1]["end"]
-            manifests.finish(
-                manifest, attempt, end["status"], ends[-1]["time"], end.get("exception")
-            )
+        known = entry.get("status", "running")
+        if known != "running" and (not ends or ends[-1]["end"]["status"] == known):
             return
-        opened = [scan.journal.header.time for scan in session if scan.journal.header]
-        last = max([scan.last_time for scan in session] + opened)
-        manifests.finish(manifest, attempt, "interrupted", last, None)
+        entry.pop("exception", None)
+        entry["status"] = "interrupted"
+        entry["end"] = manifests.timestamp(times[-1]) if times else entry["start"]
+        if ends:
+            said = ends[-1]["end"]
+            entry |= {key: said[key] for key in ("status", "exception") if key in said}
+            entry["end"] = manifests.timestamp(ends[-1]["time"])
+
+    def _take_end(self, entry: Manifest) -> None:
+        """Let the run end as its last attempt did."""
+        manifest = self._manifest
+        if manifest["status"] == entry["status"] and "end" in manifest:
+            return
+        manifest.pop("exception", None)
+        manifest["status"] = entry["status"]
+        manifest["end"] = entry.get("end", manifest["start"])
+        if "exception" in entry:
+            manifest["exception"] = entry["exception"]
+        lasted = manifests.seconds(manifest["end"]) - manifests.seconds(manifest["start"])
+        manifest["duration_seconds"] = round(max(0.0, lasted), 6)
 
     def _write_group(
         self, scratch: str, stem: str, group: GroupSchema, spill: Spill
@@ -282,7 +312,7 @@ class Sealing:
 
     def _files(self, folder: str, stem: str, group: GroupSchema) -> GroupFiles:
         """Return the files of one group in a folder of the run."""
-        from blackboxml.sealed import GroupFiles  # noqa: PLC0415 - imports pyarrow and h5py
+        from blackboxml.sealed import GroupFiles
 
         rewinds = [rewind for scan in self.scans for rewind in scan.rewinds]
         said = described(self.scans)
@@ -312,9 +342,9 @@ class Spill:
 
     def tables(self, group: GroupSchema, schema: pa.Schema) -> Iterator[pa.Table]:
         """Yield the rows of a group with the columns of its table, a row group at a time."""
-        import pyarrow as pa  # noqa: PLC0415 - an empty run never needs it
+        import pyarrow as pa
 
-        from blackboxml.table import Part  # noqa: PLC0415
+        from blackboxml.table import Part
 
         rows = max(1024, min(_ROW_GROUP_ROWS, _ROW_GROUP_BYTES // (8 * len(schema))))
         waiting: list[pa.RecordBatch] = []
@@ -322,13 +352,15 @@ class Spill:
         for keys, batch_schema, offset, size in self._places.get(group.name, []):
             data = os.pread(self._fd, size, offset)
             batch = pa.ipc.read_record_batch(pa.py_buffer(data), batch_schema)
-            waiting.append(group.conform(Part(group.name, keys, batch), schema))
-            count += batch.num_rows
-            while count >= rows:
-                table = pa.Table.from_batches(waiting, schema)
-                yield table.slice(0, rows).combine_chunks()
-                waiting = table.slice(rows).to_batches()
-                count -= rows
+            start = 0
+            while start < batch.num_rows:  # a whole batch may be too much, as wide as the table
+                piece = batch.slice(start, rows - count)
+                waiting.append(group.conform(Part(group.name, keys, piece), schema))
+                start += piece.num_rows
+                count += piece.num_rows
+                if count == rows:
+                    yield pa.Table.from_batches(waiting, schema).combine_chunks()
+                    waiting, count = [], 0
         if count:
             yield pa.Table.from_batches(waiting, schema).combine_chunks()
 
@@ -369,6 +401,13 @@ def entry_files(entry: dict[str, Any]) -> list[str]:
     return [entry[kind] for kind in ("table", "dataset") if kind in entry]
 
 
+def remove_scratch(directory: Directory) -> None:
+    """Remove what a writer or a seal left that was killed; nobody must be writing the run."""
+    for name in directory.scratch():
+        with contextlib.suppress(OSError):
+            directory.remove(name)
+
+
 @contextlib.contextmanager
 def scratch_folder(directory: Directory) -> Iterator[str]:
     """Make a folder for unfinished files, and remove it in the end."""
@@ -400,7 +439,7 @@ def rewinds_of(manifest: Manifest) -> list[Rewind]:
     return [
         Rewind(entry["rank"], entry["attempt"], event["seq"], event["rewind"]["step"])
         for entry in manifest.get("journals", [])
-        for event in entry["events"]
+        for event in entry.get("events", ())
         if "rewind" in event
     ]
 
@@ -414,6 +453,16 @@ def digest(directory: Directory, name: str) -> tuple[int, str]:
             sha.update(part)
             size += len(part)
     return size, sha.hexdigest()
+
+
+def is_unchanged(directory: Directory, name: str, files: Mapping[str, Any]) -> bool:
+    """Tell whether a file is what the manifest says of it; a digest that it lacks is not asked."""
+    entry = files.get(name, {})
+    try:
+        size, sha = digest(directory, name)
+    except (OSError, UnsafePathError):
+        return False
+    return bool(size == entry.get("bytes") and sha == entry.get("sha256", sha))
 
 
 def list_files(directory: Directory, without: set[Any]) -> dict[str, Any]:
@@ -447,6 +496,11 @@ def walk(directory: Directory, folder: str = "") -> Iterator[str]:
             yield name
 
 
+def fits(manifest: Manifest, limits: Limits) -> bool:
+    """Tell whether a reader accepts the size of a manifest."""
+    return len(manifests.encode(manifest)) <= limits.manifest_bytes
+
+
 def write_manifest(directory: Directory, manifest: Manifest) -> None:
     """Replace the manifest of a sealed run, one generation on, then the checksums."""
     manifest["generation"] = manifest.get("generation", -1) + 1
@@ -475,21 +529,21 @@ def _is_sealed(directory: Directory, manifest: Manifest, journals: list[JournalF
     """
     if "sealed" not in manifest:
         return False
-    listed = {entry["file"] for entry in manifest["journals"]}
-    if listed != {journal.name for journal in journals}:
-        return False
+    found = {journal.name for journal in journals}
+    listed = [entry["file"] for entry in manifest["journals"]]
     files = manifest["files"]
     for name in listed:
-        if digest(directory, name) != (files[name]["bytes"], files[name]["sha256"]):
+        if name not in found or not is_unchanged(directory, name, files):
             message = (
                 f"{directory.path / name} is not what it was when the run was sealed; "
                 f"its tables are kept. See `blackbox validate {directory.path}`"
             )
             raise SealError(message)
+    if not found.issubset(listed) or not all("sha256" in entry for entry in files.values()):
+        return False
     try:
-        for name, entry in files.items():
-            if digest(directory, name) != (entry["bytes"], entry["sha256"]):
-                return False
+        if not all(is_unchanged(directory, name, files) for name in files):
+            return False
         expected = sums(manifest, directory.read(MANIFEST, LIMITS.manifest_bytes))
         return directory.read(SUMS, 2**30) == expected
     except (OSError, BlackboxError):

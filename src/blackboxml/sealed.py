@@ -10,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-
 from blackboxml.dataset import COORDINATES, Dataset, DatasetWriter, choose_fill, fill_candidates
 from blackboxml.dataset import filled as filled_column
 from blackboxml.dataset import variables as variable_names
 from blackboxml.errors import LimitError, SealError, TableError
 from blackboxml.journal import spell
-from blackboxml.merge import effective_mask
+from blackboxml.merge import Cuts
 from blackboxml.model import LIMITS, Limits, Rewind
 from blackboxml.table import INDEX
 
@@ -33,7 +32,7 @@ _TYPE_NAMES: Final = {pa.bool_(): "bool", pa.int64(): "int64", pa.float64(): "fl
 class GroupFiles:
     """Writes, compares and describes the table and the dataset of one group."""
 
-    def __init__(  # noqa: PLR0913, PLR0917
+    def __init__(  # noqa: PLR0917
         self,
         group: GroupSchema,
         run: Mapping[str, str],
@@ -159,17 +158,20 @@ class GroupFiles:
         if not sparse and not self._rewinds:
             return
         used: dict[Key, set[int]] = {key: set() for key in sparse}
+        lacking: set[Key] = set()
         self._rows = 0
         for rows in spill.tables(group, self.schema):
             counting = self.effective(rows)
             self._rows += counting.num_rows
             for place, key in enumerate(group.keys, start=len(INDEX)):
                 if key in sparse:
+                    if counting.column(place).null_count:
+                        lacking.add(key)
                     values = counting.column(place).drop_null().to_numpy(zero_copy_only=False)
                     for index, fill in enumerate(fill_candidates(group.type_of(key))):
                         if ((values == fill) | ((values != values) & (fill != fill))).any():  # noqa: PLR0124
                             used[key].add(index)
-        self._fills = {key: choose_fill(group.type_of(key), used[key]) for key in sparse}
+        self._fills = {key: choose_fill(group.type_of(key), used[key]) for key in lacking}
 
     def _account(self, rows: pa.Table) -> None:
         """Count the values of each column, and keep the one at the greatest step."""
@@ -274,7 +276,7 @@ def effective_rows(rows: pa.Table, rewinds: Sequence[Rewind]) -> pa.Table:
     if not rewinds or not rows.num_rows:
         return rows
     arrays = {name: rows.column(name).to_numpy() for name in ("rank", "attempt", "seq", "step")}
-    mask = effective_mask(rewinds, **arrays)
+    mask = Cuts(rewinds).mask(**arrays)
     return rows if mask.all() else rows.filter(pa.array(mask))
 
 

@@ -48,6 +48,7 @@ STATISTIC: Final = b"blackbox.statistic"
 METADATA: Final = b"blackbox"
 
 _SMALL_BYTES = 2**18
+_MOST_CELLS = 2**23
 _LEARN_BYTES = 2**14
 _AHEAD = 2
 _THREADS = 2
@@ -493,7 +494,7 @@ def _without_empty(part: Part) -> Part:
 
 def _parse(data: bytes, schema: pa.Schema) -> pa.Table | None:
     """Return records as a table, or None if one does not fit the schema exactly."""
-    import pyarrow.json as pj  # noqa: PLC0415 - small runs never need it
+    import pyarrow.json as pj
 
     try:
         return pj.read_json(
@@ -600,7 +601,7 @@ def _some_empty(column: pa.StructArray) -> bool:
     return bool((column.is_valid().to_numpy(zero_copy_only=False) & ~filled).any())
 
 
-def _any_valid(arrays: Iterable[pa.Array]) -> Any:  # noqa: ANN401 - an array of bool, or None
+def _any_valid(arrays: Iterable[pa.Array]) -> Any:
     """Return which rows have a value in any column, or None if all have."""
     mask: Any = None
     for array in arrays:

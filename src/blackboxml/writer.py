@@ -17,34 +17,30 @@ import time
 import uuid
 import weakref
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from blackboxml import manifest as manifests
-from blackboxml import merge, naming, process
+from blackboxml import naming, process, resumption
 from blackboxml.errors import (
     BlackboxError,
     MetricError,
     NotARunError,
-    RunIsLiveError,
     RunStateError,
     WriteError,
 )
 from blackboxml.files import Directory
-from blackboxml.journal import read_tail
 from blackboxml.metric import read_step
 from blackboxml.model import CONFIG, JOURNAL_FORMAT, LIMITS, MANIFEST, SUMS, VERSION
 from blackboxml.recorder import Recorder, Sync
 from blackboxml.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from blackboxml.manifest import Manifest
-    from blackboxml.merge import JournalFile
 
 logger = logging.getLogger("blackboxml")
 
@@ -56,7 +52,6 @@ HEARTBEAT_SECONDS: Final = 15.0
 
 _EXCEPTION_CHARACTERS: Final = 20_000
 _ID: Final = re.compile("[0-9a-f]{32}")
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _WRITER: Final = {"name": "blackboxml", "version": __version__}
 
 
@@ -98,6 +93,8 @@ class RunWriter:
         self._warned = False
         self._finished = False
         self._end: dict[str, Any] = {}
+        self._opened = self._ended = 0.0
+        self._journals = 0
         self._recorder = Recorder(
             str(path), rank, self._open_directory, self._header, strict=strict, sync=sync
         )
@@ -136,7 +133,11 @@ class RunWriter:
         """
         now = time.time()
         manifest = manifests.new(
-            run_id or uuid.uuid4().hex, _name(name), _tags(tags), now, __version__
+            run_id or uuid.uuid4().hex,
+            naming.check_run_name(name),
+            naming.check_tags(tags),
+            now,
+            __version__,
         )
         manifest["environment"] = dict(environment or {})
         if lineage:
@@ -148,6 +149,7 @@ class RunWriter:
         _check_manifest(manifest)
         folder = naming.run_directory_name(name, datetime.fromtimestamp(now, UTC))
         writer = cls(_absolute(log_dir) / folder, manifest, strict=strict, sync=sync)
+        writer._opened = now
         return writer._begin()
 
     @classmethod
@@ -168,8 +170,8 @@ class RunWriter:
                 message = f"{path} is packed; run `blackbox seal {path}` to make its journals again"
                 raise RunStateError(message)
             own = [each for each in journals if each.rank == 0]
-            _refuse_live(directory, own)
-            _close_attempts(directory, manifest, own)
+            resumption.refuse_live(directory, own)
+            resumption.close_attempts(directory, manifest, own)
             writer = cls(
                 Path(path).absolute(),
                 manifest,
@@ -178,8 +180,10 @@ class RunWriter:
                 strict=strict,
                 sync=sync,
             )
-            writer._recorder.next_step = _next_step(directory, own)
+            writer._recorder.next_step = resumption.next_step(directory, own)
             stack.pop_all()
+        if "sealed" in manifest:
+            writer._unseal()
         return writer._begin()
 
     @classmethod
@@ -221,7 +225,7 @@ class RunWriter:
                 sync=sync,
             )
             own = [each for each in journals if each.rank == rank]
-            writer._recorder.next_step = _next_step(directory, own)
+            writer._recorder.next_step = resumption.next_step(directory, own)
             stack.pop_all()
         return writer._begin()
 
@@ -244,8 +248,7 @@ class RunWriter:
         return self
 
     def _enter_attempt(self) -> None:
-        """Say in the manifest that the run goes on; it is then no longer sealed."""
-        manifests.unseal(self.manifest)
+        """Say in the manifest that the run goes on."""
         for key in ("end", "duration_seconds", "exception"):
             self.manifest.pop(key, None)
         self.attempt = max(self.attempt, 0)
@@ -254,11 +257,16 @@ class RunWriter:
         self.manifest["attempts"].append(
             {
                 "attempt": self.attempt,
-                "start": manifests.timestamp(time.time()),
+                "start": manifests.timestamp(self._opened or time.time()),
                 "status": "running",
                 "process": process.identify(),
             }
         )
+        self.write_manifest()
+
+    def _unseal(self) -> None:
+        """Let the journals count again, before there is one that the tables do not know."""
+        manifests.unseal(self.manifest)
         self.write_manifest()
         if self._directory is not None:
             with contextlib.suppress(OSError):
@@ -360,6 +368,7 @@ class RunWriter:
         if self.finished:
             return
         if not self._end:
+            self._ended = time.time()
             self._end = {"status": status}
             if exception is not None:
                 self._end["exception"] = _clip(exception)
@@ -382,7 +391,7 @@ class RunWriter:
     def _record_end(self) -> None:
         """Record the end in the journal."""
         if self.active:
-            self._recorder.event({"end": self._end})
+            self._recorder.event({"time": self._ended, "end": self._end})
 
     def _write_end(self) -> None:
         """Say in the manifest how the run ended, and pay what is owed."""
@@ -390,7 +399,7 @@ class RunWriter:
         if self.rank == 0:
             said = self._end
             manifests.finish(
-                self.manifest, self.attempt, said["status"], time.time(), said.get("exception")
+                self.manifest, self.attempt, said["status"], self._ended, said.get("exception")
             )
             self.write_manifest()
         self._pay()
@@ -398,7 +407,7 @@ class RunWriter:
     def _find_path(self) -> None:
         """Find out where the directory is now, if it was moved and the system tells."""
         directory = self._directory
-        if directory is None or _is_at(directory, self.path):
+        if directory is None or directory.is_at(self.path):
             return
         with contextlib.suppress(OSError):
             moved = Path(os.readlink(f"/proc/self/fd/{directory.fd}"))
@@ -462,7 +471,7 @@ class RunWriter:
     def _open_directory(self) -> Directory:
         """Return the run directory; claim it the first time that the file system works."""
         directory = self._directory
-        if directory is not None and _is_deleted(directory, self.path):
+        if directory is not None and directory.is_deleted(self.path):
             directory.close()
             directory = self._directory = None
         if directory is None:
@@ -478,14 +487,20 @@ class RunWriter:
     def _header(self, directory: Directory, ordinal: int, first_seq: int) -> dict[str, Any]:
         """Return the header of a journal; the first one of a resumed run settles the attempt."""
         if self.attempt < 0:
-            self.attempt = _next_attempt(directory, self.rank, ordinal)
+            self.attempt = resumption.next_attempt(directory, self.rank, ordinal)
+        # The manifest repeats the time at which the attempt's first journal was opened.
+        now = time.time()
+        if self._journals == 0 and self._opened:
+            now = self._opened
+        self._opened = self._opened or now
+        self._journals += 1
         return {
             "format": {"name": JOURNAL_FORMAT, "version": VERSION, "features": []},
             "run": {key: self.manifest[key] for key in ("id", "name", "tags")},
             "rank": self.rank,
             "attempt": self.attempt,
             "first_seq": first_seq,
-            "time": time.time(),
+            "time": now,
             "process": process.identify(),
             "writer": _WRITER,
         }
@@ -541,115 +556,12 @@ def _claim(path: Path) -> Path:
             return candidate
 
 
-def _refuse_live(directory: Directory, journals: list[JournalFile]) -> None:
-    """Refuse to resume a run whose writer is known to be alive.
-
-    Raises:
-        RunIsLiveError: Naming the process.
-    """
-    newest = max(journals, key=_age, default=None)
-    if newest is None or newest.header is None:
-        return
-    if process.liveness(newest.header.process) != "alive":
-        return
-    if "end" not in next(_tail(directory, newest), {}):
-        pid = newest.header.process.get("pid")
-        message = f"{directory.path} is being written by process {pid}; end that one first"
-        raise RunIsLiveError(message)
-
-
-def _age(journal: JournalFile) -> tuple[int, int]:
-    """Order the journals of a rank by when they were opened."""
-    return journal.ordinal, journal.low
-
-
-def _tail(directory: Directory, journal: JournalFile) -> Iterator[dict[str, Any]]:
-    """Yield the last records of a journal, newest first."""
-    with directory.reading(journal.name) as descriptor:
-        yield from read_tail(descriptor, journal.start)
-
-
-def _next_step(directory: Directory, journals: list[JournalFile]) -> int:
-    """Return the automatic step with which a resumed run goes on: after the last that counts."""
-    cut: int | None = None
-    for journal in sorted(journals, key=_age, reverse=True):
-        with directory.reading(journal.name) as descriptor:
-            for document in read_tail(descriptor, journal.start, max(journal.size, 1)):
-                if "rewind" in document:
-                    first = int(document["rewind"]["step"])
-                    cut = first if cut is None else min(cut, first)
-                elif "metrics" in document and (cut is None or document["step"] < cut):
-                    return int(document["step"]) + 1
-    return 0
-
-
-def _close_attempts(directory: Directory, manifest: Manifest, journals: list[JournalFile]) -> None:
-    """Say how each attempt before this one ended; the manifest of a killed run does not know."""
-    proven = manifests.rebuild(directory, journals)
-    if proven is None:
-        return
-    last = proven["attempts"][-1]
-    if last["status"] == "running":
-        newest = max(journals, key=_age)
-        times = [each.header.time for each in journals if each.header is not None]
-        times += [float(document["time"]) for document in islice(_tail(directory, newest), 1)]
-        last |= {"status": "interrupted", "end": manifests.timestamp(max(times))}
-    said = {
-        entry["attempt"]: entry
-        for entry in manifest["attempts"]
-        if isinstance(entry, dict) and isinstance(entry.get("attempt"), int)
-    }
-    for entry in proven["attempts"]:
-        if said.get(entry["attempt"], {}).get("status", "running") == "running":
-            said[entry["attempt"]] = entry
-    manifest["attempts"] = [said[attempt] for attempt in sorted(said)]
-    try:
-        manifests.seconds(manifest["start"])
-    except ValueError:
-        manifest["start"] = proven["start"]
-    if type(manifest.get("generation")) is not int:
-        manifest["generation"] = 0
-
-
-def _next_attempt(directory: Directory, rank: int, ordinal: int) -> int:
-    """Return one more than the greatest attempt among the journals before this one.
-
-    A journal without a header was claimed by another writer a moment ago: it counts as one.
-    """
-    attempts = {
-        each.ordinal: each.attempt for each in merge.find_journals(directory) if each.rank == rank
-    }
-    attempt = -1
-    for lower in range(ordinal):
-        if lower in attempts:
-            attempt = max(attempt, attempts[lower])
-        elif directory.size(naming.journal_name(rank, lower)) is not None:
-            attempt += 1
-    return attempt + 1
-
-
 def _absolute(path: str | os.PathLike[str]) -> Path:
     """Return a path that stays right when the process changes its working directory."""
     try:
         return Path(path).absolute()
     except FileNotFoundError:  # the working directory was deleted
         return Path(path)
-
-
-def _is_at(directory: Directory, path: Path) -> bool:
-    """Tell whether an open directory is the one at a path."""
-    try:
-        return os.path.samestat(os.fstat(directory.fd), os.stat(path))
-    except OSError:
-        return False
-
-
-def _is_deleted(directory: Directory, path: Path) -> bool:
-    """Tell whether an open directory has no name any more.
-
-    Some file systems do not count the links; there, only the path can tell.
-    """
-    return os.fstat(directory.fd).st_nlink == 0 and not _is_at(directory, path)
 
 
 def _clip(exception: Mapping[str, str]) -> dict[str, str]:
@@ -675,38 +587,3 @@ def _check_manifest(manifest: Manifest) -> None:
         if size > limit // 2:
             message = f"the {what} of the run have {size:,} bytes, wanted at most {limit // 2:,}"
             raise ValueError(message)
-
-
-def _name(name: object) -> str:
-    """Return the name of a run if it can be stored."""
-    text = _text("name", name)
-    size = len(text.encode())
-    if size > naming.MAX_NAME_BYTES or _CONTROL.search(text):
-        found = f"has {size:,} bytes" if size > naming.MAX_NAME_BYTES else "has control characters"
-        message = (
-            f"the name of the run {text!r:.80} {found}; "
-            f"wanted one line of at most {naming.MAX_NAME_BYTES:,} bytes"
-        )
-        raise ValueError(message)
-    return text
-
-
-def _text(what: str, text: object) -> str:
-    """Return a name or a tag if it can be stored."""
-    if not isinstance(text, str) or not text:
-        message = f"the {what} of a run is {text!r:.80}, wanted text that is not empty"
-        raise ValueError(message)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        message = f"the {what} {text!r:.80} is not valid Unicode"
-        raise ValueError(message) from None
-    return text
-
-
-def _tags(tags: Iterable[str] | None) -> list[str]:
-    """Return tags as a list of texts."""
-    if isinstance(tags, str):
-        message = f"tags is the text {tags!r:.80}, wanted a list of texts"
-        raise ValueError(message)  # noqa: TRY004 - one kind of error for all arguments
-    return [_text("tag", tag) for tag in tags or []]

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+STRICT = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+"""Warnings are errors, but for that of forking beside threads, which is what is tested."""
+
 NAMESPACE = ["unshare", "--map-root-user", "--mount", "--propagation", "private"]
 
 
@@ -31,20 +34,30 @@ def can_mount() -> bool:
 
 
 def call(prefix: list[str], helpers: str, function: Callable[..., Any], *arguments: object) -> Any:
-    """Call a function, which must import what it needs, in a process of its own."""
-    code = "\n".join(
-        [
-            "from __future__ import annotations",
-            "import json as _json, sys as _sys",
-            textwrap.dedent(helpers),
-            textwrap.dedent(inspect.getsource(function)),
-            f"_result = {function.__name__}(*_json.loads(_sys.argv[1]))",
-            "print(_json.dumps(_result))",
-        ]
-    )
-    given = json.dumps([os.fspath(each) if hasattr(each, "__fspath__") else each for each in arguments])
+    """Call a function in a process of its own.
+
+    It must import what it needs. Parameters called `said` and `disk`, the first ones, are given the
+    warnings of the library and the disk.
+    """
+    given = [name for name in inspect.signature(function).parameters if name in {"said", "disk"}]
+    code = [
+        "from __future__ import annotations",
+        "import json, sys",
+        WARNINGS,
+        helpers,
+        textwrap.dedent(inspect.getsource(function)),
+        f"result = {function.__name__}({', '.join([*given, '*json.loads(sys.argv[1])'])})",
+        "print(json.dumps(result))",
+    ]
     ended = subprocess.run(
-        [*prefix, sys.executable, "-W", "error", "-c", code, given],
+        [
+            *prefix,
+            sys.executable,
+            *STRICT,
+            "-c",
+            "\n".join(code),
+            json.dumps(arguments, default=os.fspath),
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -57,32 +70,26 @@ def call(prefix: list[str], helpers: str, function: Callable[..., Any], *argumen
 
 @pytest.fixture
 def in_process() -> Callable[..., Any]:
-    """Run a function, which must import what it needs, in a process of its own."""
+    """Run a function in a process of its own; see `call`."""
 
     def run(function: Callable[..., Any], *arguments: object) -> Any:
-        return call([], WARNINGS, function, *arguments)
+        return call([], "", function, *arguments)
 
     return run
 
 
-WARNINGS = '''
+WARNINGS = """
 import logging
 
-class _Warnings(logging.Handler):
-    """Collects what the library says."""
+said = []  # what the library warned of
 
-    def __init__(self):
-        super().__init__()
-        self.texts = []
-
+class Listener(logging.Handler):
     def emit(self, record):
-        self.texts.append(record.getMessage())
+        said.append(record.getMessage())
 
-logger = logging.getLogger("blackboxml")
-logger.propagate = False
-said = _Warnings()
-logger.addHandler(said)
-'''
+logging.getLogger("blackboxml").propagate = False
+logging.getLogger("blackboxml").addHandler(Listener())
+"""
 
 TMPFS = '''
 import os, subprocess
@@ -145,7 +152,7 @@ def with_full_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[.
         place = tmp_path / "disk"
         place.mkdir()
         prefix, kind = (NAMESPACE, TMPFS) if tmpfs else ([], LIMITED)
-        helpers = f"{WARNINGS}\n{kind}\ndisk = Disk({os.fspath(place)!r})"
+        helpers = f"{kind}\ndisk = Disk({os.fspath(place)!r})"
         return call(prefix, helpers, function, *arguments)
 
     return run
@@ -160,7 +167,7 @@ def with_tmpfs(tmp_path: Path) -> Callable[..., Any]:
     def run(function: Callable[..., Any], *arguments: object) -> Any:
         place = tmp_path / "disk"
         place.mkdir()
-        helpers = f"{WARNINGS}\n{TMPFS}\ndisk = Disk({os.fspath(place)!r})"
+        helpers = f"{TMPFS}\ndisk = Disk({os.fspath(place)!r})"
         return call(NAMESPACE, helpers, function, *arguments)
 
     return run
@@ -179,7 +186,7 @@ def with_read_only_disk(tmp_path: Path) -> Callable[..., Any]:
         pytest.skip("mounting is forbidden here, and permissions do not bind root")
 
     def run(function: Callable[..., Any], *arguments: object) -> Any:
-        helpers = f"{WARNINGS}\n{kind}\ndisk = Disk({os.fspath(place)!r})"
+        helpers = f"{kind}\ndisk = Disk({os.fspath(place)!r})"
         return call(prefix, helpers, function, *arguments)
 
     return run

@@ -215,7 +215,8 @@ def test_a_reader_sees_every_record_of_a_live_writer_and_does_not_disturb_it(
 # -- fork
 
 
-def fork_in_the_middle(folder: str, how: str) -> list[Any]:
+def fork_in_the_middle(said: list[str], folder: str, how: str) -> list[Any]:
+    import json
     import os
     import sys
 
@@ -243,14 +244,14 @@ def fork_in_the_middle(folder: str, how: str) -> list[Any]:
             elif how == "with":
                 run.__exit__(None, None, None)
             assert os.stat(f"{run.path}/metrics.jsonl").st_size == before
-            os.write(sink, _json.dumps(said.texts).encode())  # noqa: F821
+            os.write(sink, json.dumps(said).encode())
         except BaseException as error:
-            os.write(sink, _json.dumps([repr(error)]).encode())  # noqa: F821
+            os.write(sink, json.dumps([repr(error)]).encode())
             raise
         finally:
             if how != "sys.exit":
                 os._exit(0)
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - the answer is the parent's
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the answer is the parent's
         sys.exit(0)
     os.close(sink)
     run.log({"loss": 1.0})
@@ -260,7 +261,7 @@ def fork_in_the_middle(folder: str, how: str) -> list[Any]:
     _, status = os.waitpid(pid, 0)
     run.log({"loss": 2.0})
     run.finish()
-    return [str(run.path), _json.loads(texts), status]  # noqa: F821
+    return [str(run.path), json.loads(texts), status]
 
 
 @pytest.mark.parametrize("how", ["os._exit", "finish", "with", "sys.exit"])
@@ -282,11 +283,9 @@ def test_a_forked_process_can_do_nothing_to_the_run_of_its_parent(
 def fork_while_threads_log(folder: str) -> list[Any]:
     import os
     import threading
-    import warnings
 
     from blackboxml import Run
 
-    warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads, as loaders do
     run = Run("forked", log_dir=folder, environment=(), seal=False).start()
     over = threading.Event()
     counts = [0, 0]

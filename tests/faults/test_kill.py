@@ -172,7 +172,7 @@ def test_a_run_that_is_killed_and_resumed_again_and_again_keeps_every_attempt(
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
     with Run("cut", tags=["a"], log_dir=tmp_path, environment=(), seal=False) as run:
-        run.describe("loss", unit="nat", description="emoji 🙂, \"quotes\" and 🧪")
+        run.describe("loss", unit="nat", description='emoji 🙂, "quotes" and 🧪')
         for step in range(5):
             run.log({"loss": float("nan") if step == 3 else step / 3, "train/é": step})
         run.rewind(3)

@@ -86,9 +86,7 @@ def write_sums(path: Path) -> None:
         for file in path.rglob("*")
         if file.is_file() and file.name != "SHA256SUMS"
     )
-    (path / "SHA256SUMS").write_text(
-        "".join(f"{sha256(path / name)}  {name}\n" for name in names)
-    )
+    (path / "SHA256SUMS").write_text("".join(f"{sha256(path / name)}  {name}\n" for name in names))
 
 
 def vouch(path: Path) -> None:

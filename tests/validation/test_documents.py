@@ -143,7 +143,9 @@ FORMAT = {"name": "blackbox-run", "version": "1.0", "features": []}
         lambda data: data.replace(b'"tags"', b'"name": "again",\n  "tags"'),
         lambda data: data.replace(b'"x"', b"NaN"),
         lambda data: data.replace(b'"environment": {', b'"environment": {"a": 1e999,'),
-        lambda data: data.replace(b'"environment": {', b'"environment": {"a": ' + b"9" * 5000 + b","),
+        lambda data: data.replace(
+            b'"environment": {', b'"environment": {"a": ' + b"9" * 5000 + b","
+        ),
         lambda data: data.replace(b'"x"', b"[" * 100 + b"]" * 100),
         lambda data: data.replace(b'"x"', b"[" * 10**6 + b"]" * 10**6),
         lambda data: b"[" + data + b"]",

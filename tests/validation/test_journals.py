@@ -76,7 +76,10 @@ def line_with(at: int, text: bytes, new: bytes) -> Callable[[bytes], bytes]:
         ("BB-JNL-008", line_with(POINT, b'"metrics":', b'"end":{"status":"failed"},"metrics":')),
         ("BB-JNL-012", line_with(POINT, b'"train/seen":', b'"train/seen":null,"b":')),
         ("BB-JNL-012", line_with(POINT, b'"train/seen":', b'"train/seen":"nan","b":')),
-        ("BB-JNL-012", line_with(POINT, b'"train/seen":', b'"train/seen":9223372036854775808,"b":')),
+        (
+            "BB-JNL-012",
+            line_with(POINT, b'"train/seen":', b'"train/seen":9223372036854775808,"b":'),
+        ),
         ("BB-JNL-013", line_with(POINT, b'"step":', b'"step":1.0,"other":')),
         ("BB-GRP-001", line_with(POINT, b'"train/seen":', b'"":1,"b":')),
         ("BB-GRP-001", line_with(POINT, b'"train/seen":', b'"' + "é".encode() * 513 + b'":1,"b":')),
@@ -274,7 +277,10 @@ def test_journals_of_one_attempt_are_one_sequence(
     write_lines(ended, first)
     write_lines(ended, second, "metrics.1.jsonl")
     found = rules(validate(ended))
-    others = {"BB-MRG-003": {"BB-MRG-001", "BB-LIV-001", "BB-MAN-013"}, "BB-JNL-010": {"BB-MAN-013"}}
+    others = {
+        "BB-MRG-003": {"BB-MRG-001", "BB-LIV-001", "BB-MAN-013"},
+        "BB-JNL-010": {"BB-MAN-013"},
+    }
     assert found - others.get(str(rule), set()) == ({rule} if rule else set())
 
 
@@ -386,7 +392,9 @@ JSON = st.recursive(
     | st.sampled_from([0, 1, -1, 2**63, -(2**63), 1.0, 0.5, "NaN", "", "a", "failed", "a/", "é"]),
     lambda inner: (
         st.lists(inner, max_size=2)
-        | st.dictionaries(st.sampled_from(["a", "mean", "count", "step", "type"]), inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["a", "mean", "count", "step", "type"]), inner, max_size=2
+        )
     ),
     max_leaves=4,
 )
@@ -411,7 +419,9 @@ KINDS = {
 
 @given(st.fixed_dictionaries({"time": st.just(1.5)}, optional=KINDS))
 @settings(max_examples=400, deadline=None)
-def test_the_reader_takes_exactly_the_records_that_the_schema_allows(members: dict[str, Any]) -> None:
+def test_the_reader_takes_exactly_the_records_that_the_schema_allows(
+    members: dict[str, Any],
+) -> None:
     document = {"seq": 0, **members}
     try:
         line = encode(document)

@@ -385,7 +385,10 @@ def rewritten(name: str, **options: Any) -> Callable[[h5py.File], None]:
         ({"BB-DAT-012"}, lambda file: file.update({"x": h5py.SoftLink("/loss")})),
         ({"BB-DAT-012"}, lambda file: file.update({"x": h5py.ExternalLink("/etc/a", "/")})),
         ({"BB-DAT-012"}, lambda file: file.create_dataset("x", data=[1.0])),
-        ({"BB-DAT-012"}, lambda file: file.create_dataset("x", (1,), "f8", chunks=(1,), scaleoffset=2)),
+        (
+            {"BB-DAT-012"},
+            lambda file: file.create_dataset("x", (1,), "f8", chunks=(1,), scaleoffset=2),
+        ),
     ],
 )
 def test_a_dataset_that_is_not_what_the_journals_say_is_reported(

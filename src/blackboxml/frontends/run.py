@@ -427,7 +427,7 @@ def _handle_termination() -> None:
     global _terminable  # noqa: PLW0603 - a signal has one handler in a process
     if threading.current_thread() is not threading.main_thread():
         return
-    if signal.getsignal(signal.SIGTERM) in {signal.SIG_DFL, _terminate}:
+    if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, _terminate):  # a handler need not hash
         _terminable = os.getpid()
         signal.signal(signal.SIGTERM, _terminate)
 

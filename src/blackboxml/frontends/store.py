@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blackboxml import manifest as manifests
 from blackboxml.collection import find_runs
 from blackboxml.errors import ManifestError, NotARunError
-from blackboxml.model import LIMITS, MANIFEST
+from blackboxml.legacy import load_legacy
 from blackboxml.reader import open_run
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         reader = open_run(path)
     except (NotARunError, ManifestError):  # 0.5 wrote NaN, which is no JSON
-        legacy = _load_legacy(Path(path))
+        legacy = load_legacy(Path(path))
         if legacy is None:
             raise
         return legacy
@@ -80,10 +79,10 @@ def reason_to_keep(path: Path) -> str | None:
             return f"it is being written ({reader.verdict.reason})"
     except Exception as error:  # noqa: BLE001 - what is not understood is not deleted
         try:
-            legacy = isinstance(error, NotARunError | ManifestError) and _load_legacy(path)
+            legacy = isinstance(error, NotARunError | ManifestError) and load_legacy(path)
         except ManifestError:
             legacy = None
-        return None if legacy else f"it is not known to be a run: {error}"
+        return None if legacy else f"it is not known to be a run: {getattr(error, 'msg', error)}"
     return None
 
 
@@ -99,33 +98,3 @@ def _as_dict(reader: RunReader) -> dict[str, Any]:
         "duration_seconds": reader.duration_seconds,
         "steps": [record.metrics for record in reader.records()],
     }
-
-
-def _load_legacy(path: Path) -> dict[str, Any] | None:
-    """Return a `run.json` of blackboxml 0.5, or None if it is something else.
-
-    Raises:
-        ManifestError: If it is no JSON.
-    """
-    file = path if path.name == MANIFEST else path / MANIFEST
-    try:
-        if file.stat().st_size > LIMITS.manifest_bytes * 16:
-            return None
-        text = file.read_text(encoding="utf-8")
-    except OSError:
-        return None
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        message = f"{file} is damaged: {error}"
-        raise ManifestError(message, text) from None
-    if not isinstance(document, dict) or not isinstance(document.get("steps"), list):
-        return None
-    if not isinstance(document.get("name"), str) or not isinstance(document.get("start"), str):
-        return None
-    try:
-        manifests.seconds(document["start"])
-    except ValueError as error:
-        message = f"{file} is damaged: its start is {document['start']!r:.80}: {error}"
-        raise ManifestError(message, text) from None
-    return document

@@ -51,7 +51,8 @@ def track(
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> list[Any]:
             steps: Any = function(*args, **kwargs)
-            if not inspect.isgenerator(steps):
+            yields = inspect.isgenerator(steps)
+            if not yields:
                 _refuse(function, steps)
                 return []
             yielded: list[Any] = []

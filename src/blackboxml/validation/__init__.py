@@ -95,10 +95,11 @@ def _require_run(subject: Subject) -> None:
     Raises:
         NotARunError: If there is neither a manifest, be it damaged, nor a journal with a header.
     """
+    from blackboxml.validation.integrity import differs_from_sums
     from blackboxml.validation.journal import read_first_line
 
     directory = subject.directory
-    if subject.manifest is not None or _is_damaged(subject):
+    if subject.manifest is not None or _is_damaged(subject) or differs_from_sums(subject):
         return
     for name in directory.names():
         if naming.parse_journal_name(name) is None:

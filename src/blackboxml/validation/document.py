@@ -127,22 +127,25 @@ def check_version(
         rule: The rule that is broken by a document of another format.
         line: Its line in the file.
     """
+    form = document.get("format") if isinstance(document, dict) else None
+    if not isinstance(form, dict) or not isinstance(form.get("version"), str):
+        message = f'"format" is {form!r:.80}, wanted the name {name!r} and a version'
+        subject.report(rule, message, file, line=line)
+        return False
     try:
-        if not isinstance(document, dict):
-            raise TypeError(f"it is a {type(document).__name__}, wanted an object")
         check_format(document, name)
     except UnsupportedVersionError as error:
-        version = str(document["format"]["version"]).partition(".")[0]
-        broken = "BB-VER-006" if version == VERSION.partition(".")[0] else "BB-VER-001"
+        known = form["version"].partition(".")[0] == VERSION.partition(".")[0]
+        broken = "BB-VER-006" if known else "BB-VER-001"
         cure = "pip install -U blackboxml"
         subject.report(broken, str(error), file, line=line, pointer="/format", cure=cure)
         return False
     except (TypeError, ValueError) as error:
         subject.report(rule, str(error)[:_LONGEST_MESSAGE], file, line=line)
         return False
-    minor = document["format"]["version"].partition(".")[2]
+    minor = form["version"].partition(".")[2]
     if minor.isdecimal() and minor != VERSION.partition(".")[2]:
-        message = f"it is of version {document['format']['version']}, newer than {VERSION}"
+        message = f"it is of version {form['version']}, newer than {VERSION}"
         subject.report(
             "BB-VER-003", message, file, severity="warning", line=line, pointer="/format/version"
         )

@@ -68,6 +68,22 @@ def check_sums(subject: Subject) -> bool:
     return True
 
 
+def differs_from_sums(subject: Subject) -> bool:
+    """Tell whether there is a `run.json` that is not the one that `SHA256SUMS` lists.
+
+    In a packed run nothing else is left to show that it was a manifest.
+    """
+    try:
+        found = subject.digest(MANIFEST)[1]
+        for line in _lines(subject):
+            match = _LINE.fullmatch(line.removesuffix(b"\n"))
+            if match is not None and match[2] == MANIFEST.encode():
+                return match[1] != found.encode()
+    except (OSError, UnsafePathError):
+        return False
+    return False
+
+
 def _check_lines(subject: Subject) -> set[str]:
     """Check each line; return the paths."""
     listed: set[str] = set()

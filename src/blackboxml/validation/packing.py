@@ -13,7 +13,12 @@ from blackboxml.seal import rewinds_of
 from blackboxml.sealed import effective_rows
 from blackboxml.table import INDEX, METADATA, METRIC, STATISTIC, read_keys
 from blackboxml.validation.document import pointer
-from blackboxml.validation.table import check_columns, check_file, open_table
+from blackboxml.validation.table import (
+    check_columns,
+    check_compression,
+    check_file,
+    open_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +39,7 @@ def check_tables(subject: Subject, sealed: Mapping[str, Any]) -> None:
     sound: dict[str, pq.ParquetFile] = {}
     for name, entry in sealed["groups"].items():
         file_name = entry["table"]
-        if file_name in subject.changed:
+        if file_name in subject.changed or file_name not in subject.files:
             continue
         file = open_table(subject, file_name)
         if file is None:
@@ -44,6 +49,7 @@ def check_tables(subject: Subject, sealed: Mapping[str, Any]) -> None:
         if check_columns(subject, file_name, file.schema_arrow, wanted) and _check_rows(
             subject, name, entry, file, sealed
         ):
+            check_compression(subject, file_name, file)
             sound[file_name] = file
     if len(sound) == len(sealed["groups"]):
         _check_history(subject, sealed, sound)

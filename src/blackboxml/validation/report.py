@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
-
-from blackboxml.errors import Problem
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MOST_OF_A_KIND: Final = 1000
-"""Findings of one rule in one file that are kept; the rest are counted."""
+    from blackboxml.errors import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,41 +54,3 @@ class Report:
             "checked": self.checked,
         }
         return json.dumps(document, indent=2)
-
-
-class Findings(list[Problem]):
-    """Problems without repetition, and bounded: a file of damage alone does not fill the memory."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        super().__init__()
-        self._seen: set[Problem] = set()
-        self._counts: Counter[tuple[str, str, str]] = Counter()
-
-    def __contains__(self, problem: object) -> bool:
-        """Tell whether a problem was found already, in constant time."""
-        return problem in self._seen
-
-    def append(self, problem: Problem) -> None:
-        """Keep a problem, unless it is known or there are too many of its kind."""
-        if problem in self._seen:
-            return
-        kind = (problem.file, problem.rule, problem.severity)
-        self._counts[kind] += 1
-        if self._counts[kind] <= MOST_OF_A_KIND:
-            self._seen.add(problem)
-            super().append(problem)
-
-    def whole(self) -> list[Problem]:
-        """Return the problems, and how many more there are of each kind."""
-        more = [
-            Problem(
-                rule,
-                "warning" if severity == "warning" else "error",
-                f"this was found {count - MOST_OF_A_KIND:,} times more",
-                file,
-            )
-            for (file, rule, severity), count in self._counts.items()
-            if count > MOST_OF_A_KIND
-        ]
-        return [*self, *more]

@@ -7,10 +7,9 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from blackboxml.errors import Problem
+from blackboxml.errors import Findings, Problem
 from blackboxml.files import Directory
 from blackboxml.seal import digest
-from blackboxml.validation.report import Findings
 
 if TYPE_CHECKING:
     import contextlib

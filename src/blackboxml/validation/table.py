@@ -80,19 +80,30 @@ def check_table(
     except (pa.ArrowException, OSError) as error:
         message = f"it cannot be read: {error}"
         subject.report("BB-SEA-004", message[:300], name, cure=subject.cure)
+        return
+    check_compression(subject, name, file)
 
 
-def check_file(subject: Subject, name: str, file: pq.ParquetFile, schema: pa.Schema) -> None:
-    """Check row groups, compression, and what the table says of itself."""
-    metadata = file.metadata
-    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
-    if any(group.num_rows > _MOST_ROWS for group in groups):
-        message = f"a row group has more than {_MOST_ROWS:,} rows"
-        subject.report("BB-TAB-013", message, name, cure=subject.cure)
+def check_compression(subject: Subject, name: str, file: pq.ParquetFile) -> None:
+    """Check how a table is compressed whose columns have all been read.
+
+    The library ends the process when it is asked about a column whose metadata are damaged; reading
+    the column raises instead.
+    """
+    groups = (file.metadata.row_group(at) for at in range(file.metadata.num_row_groups))
     codecs = {group.column(at).compression for group in groups for at in range(group.num_columns)}
     if codecs - {"ZSTD"}:
         message = f"compressed with {', '.join(sorted(codecs))}, wanted Zstandard"
         subject.report("BB-TAB-014", message, name, severity="warning")
+
+
+def check_file(subject: Subject, name: str, file: pq.ParquetFile, schema: pa.Schema) -> None:
+    """Check row groups, and what the table says of itself."""
+    metadata = file.metadata
+    lengths = [metadata.row_group(at).num_rows for at in range(metadata.num_row_groups)]
+    if max(lengths, default=0) > _MOST_ROWS:
+        message = f"a row group has more than {_MOST_ROWS:,} rows"
+        subject.report("BB-TAB-013", message, name, cure=subject.cure)
     found = (file.schema_arrow.metadata or {}).get(METADATA, b"")
     try:
         document = parse(found, subject.limits.depth)

@@ -1,0 +1,203 @@
+"""What a reader says of a run: proven by the journal and the process table, or not said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from blackboxml import process, status
+from blackboxml.files import Directory
+from blackboxml.journal import encode
+from blackboxml.manifest import open_history
+from blackboxml.process import identify
+from blackboxml.seal import seal
+from blackboxml.status import Watch, determine
+from blackboxml.writer import RunWriter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEAD = {"pid": 2**22 - 3, "started": 1}
+ELSEWHERE = {"host": "elsewhere", "boot_id": "another", "pid": 1, "started": 1}
+END = {"end": {"status": "completed"}}
+
+
+def write(
+    path: Path,
+    *records: dict[str, Any],
+    name: str = "metrics.jsonl",
+    rank: int = 0,
+    attempt: int = 0,
+    first_seq: int = 0,
+    by: dict[str, Any] | None = None,
+) -> None:
+    head = {
+        "format": {"name": "blackbox-journal", "version": "1.0", "features": []},
+        "run": {"id": "0" * 32, "name": "r"},
+        "rank": rank,
+        "attempt": attempt,
+        "first_seq": first_seq,
+        "time": 1.0,
+        "process": identify() | (by or {}),
+        "writer": {"name": "test", "version": "1"},
+    }
+    lines = [encode(head)]
+    lines += [
+        encode({"seq": seq, "time": 2.0} | record)
+        for seq, record in enumerate(records, start=first_seq)
+    ]
+    (path / name).write_bytes(b"".join(lines))
+
+
+POINT = {"step": 0, "metrics": {"a": 1.0}}
+
+
+def verdict(path: Path, watch: Watch | None = None) -> str:
+    with Directory(path) as directory:
+        manifest, journals = open_history(directory)
+        found = determine(directory, manifest, journals, watch)
+    assert found.reason
+    return found.status
+
+
+@pytest.mark.parametrize("ending", ["completed", "failed", "interrupted"])
+@pytest.mark.parametrize("by", [{}, DEAD, ELSEWHERE])
+def test_an_end_record_decides_whatever_the_process_does(
+    tmp_path: Path, ending: str, by: dict[str, Any]
+) -> None:
+    write(tmp_path, POINT, {"end": {"status": ending}}, by=by)
+    assert verdict(tmp_path) == ending
+
+
+def test_without_an_end_the_process_table_decides(tmp_path: Path) -> None:
+    write(tmp_path, POINT)
+    assert verdict(tmp_path) == "running"
+    write(tmp_path, POINT, by=DEAD)
+    assert verdict(tmp_path) == "crashed"
+    write(tmp_path, by=identify() | {"started": identify()["started"] - 1})
+    assert verdict(tmp_path) == "crashed"
+
+
+def test_a_torn_end_is_no_end(tmp_path: Path) -> None:
+    write(tmp_path, POINT, END, by=DEAD)
+    journal = tmp_path / "metrics.jsonl"
+    os.truncate(journal, journal.stat().st_size - 1)
+    assert verdict(tmp_path) == "crashed"
+
+
+def test_an_unknown_process_is_stale_after_two_minutes_of_the_reader_s_own_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(status.time, "monotonic", lambda: now)
+    write(tmp_path, POINT, by=ELSEWHERE)
+    journal = tmp_path / "metrics.jsonl"
+    os.utime(journal, (0, 0))  # what the file says of the time counts for nothing
+    watch = Watch()
+    assert verdict(tmp_path, watch) == "running"
+    now += 119.9
+    assert verdict(tmp_path, watch) == "running"
+    now += 0.2
+    assert verdict(tmp_path, watch) == "stale"
+    os.utime(journal, (1, 1))  # a heartbeat
+    assert verdict(tmp_path, watch) == "running"
+    now += 121
+    assert verdict(tmp_path, watch) == "stale"
+    assert verdict(tmp_path) == "running"  # another reader has only begun to watch
+
+
+def test_a_later_attempt_counts_and_an_earlier_one_does_not(tmp_path: Path) -> None:
+    write(tmp_path, POINT, END)
+    write(tmp_path, name="metrics.1.jsonl", attempt=1, by=DEAD)
+    assert verdict(tmp_path) == "crashed"
+    write(tmp_path, name="metrics.2.jsonl", attempt=2)
+    assert verdict(tmp_path) == "running"
+    write(tmp_path, END, name="metrics.2.jsonl", attempt=2)
+    assert verdict(tmp_path) == "completed"
+
+
+def test_the_end_counts_in_any_journal_of_the_attempt(tmp_path: Path) -> None:
+    """A sync failed after the end, and the writer was killed before it had copied that."""
+    write(tmp_path, POINT, POINT, END, by=DEAD)
+    write(tmp_path, POINT, name="metrics.1.jsonl", by=DEAD)
+    assert verdict(tmp_path) == "completed"
+
+
+def test_the_least_rank_speaks_for_the_run(tmp_path: Path) -> None:
+    write(tmp_path, POINT)
+    write(tmp_path, POINT, name="metrics.r1.jsonl", rank=1, attempt=5, by=DEAD)
+    assert verdict(tmp_path) == "running"
+    (tmp_path / "metrics.jsonl").unlink()
+    write(tmp_path, POINT, END, name="metrics.r2.jsonl", rank=2, attempt=7)
+    assert verdict(tmp_path) == "crashed"
+
+
+def test_a_resumed_run_that_is_killed_before_its_manifest_is_replaced_has_crashed(
+    tmp_path: Path,
+) -> None:
+    writer = RunWriter.create(tmp_path, "r")
+    writer.log({"a": 1.0})
+    writer.finish()
+    seal(writer.path)
+    assert verdict(writer.path) == "completed"
+    (head, *_) = (writer.path / "metrics.jsonl").read_bytes().splitlines()
+    from blackboxml.journal import decode
+
+    document = decode(head)
+    document.pop("crc")
+    document |= {"attempt": 1, "process": document["process"] | DEAD}
+    (writer.path / "metrics.1.jsonl").write_bytes(encode(document))
+    assert verdict(writer.path) == "crashed"
+
+
+def test_a_crashed_run_is_interrupted_once_it_is_sealed(tmp_path: Path) -> None:
+    write(tmp_path, POINT, by=DEAD)
+    assert verdict(tmp_path) == "crashed"
+    seal(tmp_path)
+    assert verdict(tmp_path) == "interrupted"
+
+
+def test_a_manifest_alone_is_taken_at_its_word(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path, "r")
+    (writer.path / "metrics.jsonl").rename(tmp_path / "away")
+    assert verdict(writer.path) == "running"
+    writer.finish("failed")
+    assert verdict(writer.path) == "failed"
+
+
+LIVE = """\
+import sys
+from blackboxml.writer import RunWriter
+writer = RunWriter.create(sys.argv[1], "r")
+writer.log({"a": 1.0})
+print(writer.path, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_real_writer_runs_until_it_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIVE, os.fspath(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        path = tmp_path / child.stdout.readline().strip()
+        assert verdict(path) == "running"
+        child.send_signal(signal.SIGSTOP)
+        assert verdict(path) == "running"
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert verdict(path) == "crashed"  # though nobody has waited for it yet
+    assert verdict(path) == "crashed"
+
+
+def test_a_reader_that_cannot_see_processes_claims_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, POINT, by=DEAD)
+    monkeypatch.setattr(process, "_pid_namespace", lambda: 7)  # as from inside another container
+    assert verdict(tmp_path) == "running"
