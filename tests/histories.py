@@ -448,7 +448,7 @@ def _float(text: str) -> float:
 
 
 def is_record(document: dict[str, Any]) -> bool:
-    """Return whether a document is a record by the schema and by BB-JNL-008, which it cannot say."""
+    """Return whether a document is a record by the schema and by BB-JNL-008."""
     kinds = document.keys() - {"seq", "time", "step", "ranks", "crc"}
     return bool(kinds) and bool(_schema("journal-record").is_valid(document))
 
@@ -523,9 +523,9 @@ numbers = st.one_of(
 )
 """Every value that a record can hold."""
 
-statistics = st.dictionaries(
-    st.sampled_from(STATISTICS), numbers, min_size=1, max_size=5
-).map(lambda found: found | ({"count": 4} if "count" in found else {}))
+statistics = st.dictionaries(st.sampled_from(STATISTICS), numbers, min_size=1, max_size=5).map(
+    lambda found: found | ({"count": 4} if "count" in found else {})
+)
 
 steps = st.one_of(st.integers(-2, 6), st.sampled_from([-(2**63), 2**63 - 1]))
 
@@ -568,10 +568,14 @@ def histories(draw: Any, *, process: Mapping[str, Any] | None = None) -> Files:
             if ended:
                 lines.append(end(count, draw(st.sampled_from(["completed", "interrupted"]))))
             for first, last in _shares(draw, len(lines)):
-                name = "metrics" + (f".r{rank}" if rank else "") + (f".{ordinal}" if ordinal else "")
+                name = (
+                    "metrics" + (f".r{rank}" if rank else "") + (f".{ordinal}" if ordinal else "")
+                )
                 tail = b""
                 if last < len(lines):
-                    tail = draw(st.sampled_from([b"", lines[last][:-1], lines[last][:9], b"\0" * 9]))
+                    tail = draw(
+                        st.sampled_from([b"", lines[last][:-1], lines[last][:9], b"\0" * 9])
+                    )
                 files[f"{name}.jsonl"] = (
                     header(rank, attempt, first, process=process)
                     + b"".join(lines[first:last])
@@ -604,7 +608,9 @@ def damaged(draw: Any) -> Files:
         name = draw(st.sampled_from(sorted(files)))
         lines = files[name].split(b"\n")
         at = draw(st.integers(0, len(lines) - 1))
-        kind = draw(st.sampled_from(["flip", "flip", "drop", "blank", "again", "cut", "swap", "nul"]))
+        kind = draw(
+            st.sampled_from(["flip", "flip", "drop", "blank", "again", "cut", "swap", "nul"])
+        )
         if kind == "flip" and lines[at]:
             place = draw(st.integers(0, len(lines[at]) - 1))
             flipped = bytearray(lines[at])

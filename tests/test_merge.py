@@ -304,7 +304,10 @@ BAD = b'{"format":"damaged","crc":"00000000"}\n'
             [(0, 0, 0), (0, 0, 1)],
         ),
         (
-            {"metrics.jsonl": header() + point(0), "metrics.1.jsonl": b"h" * 2**20 + b"\n" + point(1)},
+            {
+                "metrics.jsonl": header() + point(0),
+                "metrics.1.jsonl": b"h" * 2**20 + b"\n" + point(1),
+            },
             [(0, 0, 0), (0, 0, 1)],
         ),
         (
@@ -345,7 +348,9 @@ def test_an_empty_journal_and_one_without_a_whole_line_take_no_part(tmp_path: Pa
     assert rules(reader) == []
 
 
-@pytest.mark.parametrize("tail", [b"{", b"\0" * 5000, point(1)[:-1], b"\xff\xfe", b"\0" * 3 * 2**20], ids=range(5))
+@pytest.mark.parametrize(
+    "tail", [b"{", b"\0" * 5000, point(1)[:-1], b"\xff\xfe", b"\0" * 3 * 2**20], ids=range(5)
+)
 def test_a_torn_tail_is_no_record_and_no_damage(tmp_path: Path, tail: bytes) -> None:
     reader = opened(tmp_path, {"metrics.jsonl": header() + point(0, {"a": 1}) + tail})
     assert values(reader) == [1]

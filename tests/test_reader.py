@@ -12,15 +12,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import xarray as xr
 from hypothesis import HealthCheck, example, given, settings
 
 from blackboxml import RunWriter, open_run
@@ -32,6 +30,10 @@ from tests import histories
 from tests.histories import bits, end, event, header, number, point, write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import xarray as xr
+
     from blackboxml import RunReader
     from blackboxml.model import Record
     from tests.histories import Files
@@ -65,7 +67,12 @@ def table_answer(reader: RunReader, group: str, view: Any) -> Any:
 def xarray_answer(dataset: xr.Dataset) -> Any:
     return (
         {
-            name: (str(each.dtype), each.dims, dict(each.attrs), list(map(bits, each.values.tolist())))
+            name: (
+                str(each.dtype),
+                each.dims,
+                dict(each.attrs),
+                list(map(bits, each.values.tolist())),
+            )
             for name, each in dataset.variables.items()
         },
         sorted(dataset.coords),
@@ -109,7 +116,11 @@ def polars_answer(frame: pl.DataFrame) -> Any:
 
 def pandas_answer(frame: pd.DataFrame) -> Any:
     return [
-        (name, str(frame[name].dtype), [None if value is pd.NA else bits(value) for value in values])
+        (
+            name,
+            str(frame[name].dtype),
+            [None if value is pd.NA else bits(value) for value in values],
+        )
         for name, values in ((name, frame[name].tolist()) for name in frame.columns)
     ]
 
@@ -297,9 +308,7 @@ def test_groups_of_every_odd_name_give_the_same_answers_in_every_state(tmp_path:
     groups = ["Val", "val", "metrics", "con", "😀", "g" * 64, "g" * 65, "config", "a.b", "-a"]
     groups += ["..", "x-0123abcd", "", "é", "e\u0301"]
     groups += ["*", "\\", "nul.txt", "h" * 1000]
-    lines = [
-        point(seq, {f"{group}/m" if group else "m": seq}) for seq, group in enumerate(groups)
-    ]
+    lines = [point(seq, {f"{group}/m" if group else "m": seq}) for seq, group in enumerate(groups)]
     files = {"metrics.jsonl": header() + b"".join(lines) + end(len(lines))}
     assert_same_in_every_state(files)
     path = write(tmp_path / "run", files)
@@ -314,7 +323,7 @@ def test_metrics_that_collide_as_columns_or_variables_give_the_same_answers() ->
     names += ["a/ranks/mean", "a.mean", "a.ranks.mean", ".a", " a", "a ", "%61", "a%2Fmean", "."]
     names += ["e\u0301", "é", "a" * 900]
     metrics = {f"g/{name}": number for number, name in enumerate(names)}
-    ranks = {name: {key: 1 for key in histories.STATISTICS} for name in metrics}
+    ranks = {name: dict.fromkeys(histories.STATISTICS, 1) for name in metrics}
     lines = [point(0, metrics, ranks=ranks), point(1, dict(reversed(metrics.items())))]
     assert_same_in_every_state({"metrics.jsonl": header() + b"".join(lines)})
 
@@ -390,7 +399,7 @@ def test_columns_choose_columns(tmp_path: Path) -> None:
         for name in whole.column_names:
             column = reader.arrow("train", columns=[name]).column(name)
             assert list(map(bits, column.to_pylist())) == list(map(bits, whole[name].to_pylist()))
-        with pytest.raises(KeyError, match="no column 'nope'.*'loss'"):
+        with pytest.raises(KeyError, match=r"no column 'nope'.*'loss'"):
             reader.arrow("train", columns=["loss", "nope"])
         with pytest.raises(KeyError, match="no column 'los'"):
             reader.arrow("train", columns=["los"])
@@ -468,7 +477,9 @@ def test_a_lazy_frame_reads_the_table_where_it_may_and_the_view_where_it_must(
 
 def test_pandas_rounds_no_integer_of_a_column_with_gaps(tmp_path: Path) -> None:
     data = header() + point(0, {"n": 2**63 - 1, "b": True}) + point(1, {"n": -(2**63)})
-    frame = open_run(write(tmp_path / "run", {"metrics.jsonl": data + point(2, {"b": False})})).pandas()
+    frame = open_run(
+        write(tmp_path / "run", {"metrics.jsonl": data + point(2, {"b": False})})
+    ).pandas()
     assert frame["n"].tolist() == [2**63 - 1, -(2**63), pd.NA]
     assert str(frame["n"].dtype) == "Int64"
     assert str(frame["b"].dtype) == "boolean"
@@ -517,7 +528,9 @@ def test_a_damaged_table_is_read_from_the_journal_and_reported(tmp_path: Path) -
 
 
 def test_every_flipped_byte_of_a_table_is_found_or_does_no_harm(tmp_path: Path) -> None:
-    files = {"metrics.jsonl": header() + point(0, {"a": 1.5, "n": 3}) + point(1, {"a": 2.5, "b": True})}
+    files = {
+        "metrics.jsonl": header() + point(0, {"a": 1.5, "n": 3}) + point(1, {"a": 2.5, "b": True})
+    }
     path = write(tmp_path / "run", files)
     seal(path)
     before = table_answer(open_run(path), "", "all")
@@ -590,8 +603,21 @@ def test_a_manifest_cut_at_any_byte_costs_only_what_journals_do_not_hold(tmp_pat
 
 @pytest.mark.parametrize(
     "data",
-    [None, b"", b"\0" * 500, b"{}", b"[]", b"null", b'"x"', b"\xff", b'{"format":{}}', b"{" * 10**5]
-    + [b'{"a":1,"a":1}', b"\xef\xbb\xbf{}", b'{"format":{"name":"other-tool"},"id":1}'],
+    [
+        None,
+        b"",
+        b"\x00" * 500,
+        b"{}",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff",
+        b'{"format":{}}',
+        b"{" * 10**5,
+        b'{"a":1,"a":1}',
+        b"\xef\xbb\xbf{}",
+        b'{"format":{"name":"other-tool"},"id":1}',
+    ],
 )
 def test_a_run_without_a_usable_manifest_opens_from_its_journals(
     tmp_path: Path, data: bytes | None
@@ -662,7 +688,9 @@ def test_times_beyond_the_calendar_do_not_hide_a_run(tmp_path: Path) -> None:
 def test_a_manifest_of_another_run_counts_as_absent(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     seal(path)
-    other = write(tmp_path / "other", {"metrics.jsonl": header(run_id="f" * 32) + point(0, {"z": 1})})
+    other = write(
+        tmp_path / "other", {"metrics.jsonl": header(run_id="f" * 32) + point(0, {"z": 1})}
+    )
     shutil.copy(path / "run.json", other / "run.json")
     reader = open_run(other)
     assert reader.id == "f" * 32
@@ -769,7 +797,7 @@ class Live:
         self._process.kill()
         self._process.communicate()
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -866,7 +894,9 @@ def test_following_an_ended_run_from_its_start_gives_it_in_every_state(tmp_path:
 def test_reading_changes_nothing_in_the_directory(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     for act in (seal, pack, seal):
-        before = {each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in path.iterdir()}
+        before = {
+            each.name: (each.read_bytes(), each.stat().st_mtime_ns) for each in path.iterdir()
+        }
         names = os.stat(path).st_mtime_ns
         answers(path)
         assert os.stat(path).st_mtime_ns == names

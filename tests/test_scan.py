@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blackboxml.errors import Problem
 from blackboxml.files import Directory
 from blackboxml.journal import Block
 from blackboxml.merge import find_journals
@@ -20,6 +19,8 @@ from tests.histories import TIME, end, event, header, line, point, seal_line, wr
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from blackboxml.errors import Problem
 
 
 def scan_of(
@@ -150,8 +151,9 @@ VALID = {
     "unknown members of an event": text('"gap":{"records":1,"reason":"","bytes":3}'),
     "deep": text('"org.example.x":' + "[" * 63 + "]" * 63),
     "longest name": text('"step":0,"metrics":{"' + "é" * 512 + '":1}'),
-    "null byte in a text": text('"end":{"status":"failed","exception":'
-                                '{"type":"E","message":"\\u0000"}}'),
+    "null byte in a text": text(
+        '"end":{"status":"failed","exception":{"type":"E","message":"\\u0000"}}'
+    ),
 }
 
 
@@ -171,23 +173,38 @@ json_texts = st.recursive(
     | st.integers()
     | st.floats()
     | st.sampled_from(["NaN", "completed", "failed", "a", "a/", ""]),
-    lambda inner: st.lists(inner, max_size=2)
-    | st.dictionaries(
-        st.sampled_from(
-            ["a", "b/c", "step", "status", "records", "reason", "metric", "unit", "exception"]
-            + ["type", "message", "mean", "count", ""]
-        ),
-        inner,
-        max_size=3,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "a",
+                    "b/c",
+                    "step",
+                    "status",
+                    "records",
+                    "reason",
+                    "metric",
+                    "unit",
+                    "exception",
+                    "type",
+                    "message",
+                    "mean",
+                    "count",
+                    "",
+                ]
+            ),
+            inner,
+            max_size=3,
+        )
     ),
     max_leaves=5,
 )
 lines = st.fixed_dictionaries(
     {},
-    optional={
-        name: json_texts
-        for name in ("step", "metrics", "ranks", "rewind", "gap", "describe", "end", "other")
-    },
+    optional=dict.fromkeys(
+        ("step", "metrics", "ranks", "rewind", "gap", "describe", "end", "other"), json_texts
+    ),
 ).flatmap(
     lambda members: st.fixed_dictionaries(
         {"seq": st.just(0) | json_texts, "time": st.just(1.0) | json_texts},

@@ -216,7 +216,9 @@ BROKEN = {
     "byte order mark": lambda line: b"\xef\xbb\xbf" + line,
     "byte order mark with a checksum": lambda line: seal_line(b"\xef\xbb\xbf" + line[:-19]),
     "carriage return": lambda line: line[:-1] + b"\r\n",
-    "carriage return inside": lambda line: seal_line(line[:-19].replace(b',"metrics', b'\r,"metrics')),
+    "carriage return inside": lambda line: seal_line(
+        line[:-19].replace(b',"metrics', b'\r,"metrics')
+    ),
     "too long": lambda line: seal_line(line[:-19] + b" " * 2**20),
     "nearly too long": lambda line: seal_line(line[:-19] + b" " * (2**20 - 1 - len(line))),
     "event": lambda line: event(1, rewind={"step": 0}),
@@ -228,10 +230,14 @@ BROKEN = {
     "time an integer": lambda line: seal_line(line[:-19].replace(b"1.5,", b"1,", 1)),
     "time a text": lambda line: seal_line(line[:-19].replace(b"1.5,", b'"1.5",', 1)),
     "time infinite": lambda line: seal_line(line[:-19].replace(b"1.5,", b"1e999,", 1)),
-    "time of many digits": lambda line: seal_line(line[:-19].replace(b"1.5,", b"9007199254740993,", 1)),
+    "time of many digits": lambda line: seal_line(
+        line[:-19].replace(b"1.5,", b"9007199254740993,", 1)
+    ),
     "step a float": lambda line: seal_line(line[:-19].replace(b'"step":1', b'"step":1.0')),
     "step minus zero": lambda line: seal_line(line[:-19].replace(b'"step":1', b'"step":-0')),
-    "step too long": lambda line: seal_line(line[:-19].replace(b'"step":1', b'"step":1' + b"0" * 19)),
+    "step too long": lambda line: seal_line(
+        line[:-19].replace(b'"step":1', b'"step":1' + b"0" * 19)
+    ),
     "no step": lambda line: seal_line(line[:-19].replace(b'"step":1,', b"")),
     "seq of exponent form": lambda line: seal_line(line[:-19].replace(b'"seq":1', b'"seq":1e0')),
     "seq twice": lambda line: seal_line(line[:-19].replace(b'"seq":1', b'"seq":1,"seq":1')),
@@ -257,7 +263,6 @@ def test_plain_records_do_take_the_fast_way() -> None:
     ]
     start = [point(0, {"a": 0.5}, ranks={"a": {"mean": 0.5, "count": 4}})]
     assert assert_same(ranks, start).took_fast == 1
-
 
 
 @SLOW
@@ -295,7 +300,7 @@ def _cut(data: bytes, size: int) -> Iterator[Block]:
 BIG = 900
 
 
-def big(kind: str) -> list[bytes]:
+def big(kind: str) -> list[bytes]:  # noqa: C901, PLR0912 - one branch for each kind
     """Return lines of a large journal of some kind."""
     lines = []
     for seq in range(BIG):

@@ -40,9 +40,7 @@ def to_dataset(
     names = naming.variable_names(table.column_names[len(INDEX) :])
     coordinates = {name: ("draw", table.column(name).to_numpy()) for name in COORDINATES}
     variables: dict[str, Any] = {}
-    for column, (metric, statistic) in zip(
-        table.column_names[len(INDEX) :], keys, strict=True
-    ):
+    for column, (metric, statistic) in zip(table.column_names[len(INDEX) :], keys, strict=True):
         attributes = {"metric": metric}
         said = described.get(metric, {})
         if statistic is not None:
@@ -101,10 +99,10 @@ def _summary(column: pa.ChunkedArray, steps: npt.NDArray[np.int64]) -> Summary:
 
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    """Return a column as xarray decodes it: with gaps, integers and bools become floats."""
-    if column.null_count and column.type != pa.float64():
-        column = column.cast(pa.int8()) if column.type == pa.bool_() else column
-        array: npt.NDArray[Any] = column.cast(pa.float64(), safe=False).to_numpy()
-        return array
-    array = column.to_numpy()
+    """Return a column as xarray decodes it: with gaps, int64 becomes float64, bool float32."""
+    if column.null_count and column.type == pa.bool_():
+        column = column.cast(pa.int8()).cast(pa.float32())
+    elif column.null_count and column.type == pa.int64():
+        column = column.cast(pa.float64(), safe=False)
+    array: npt.NDArray[Any] = column.to_numpy()
     return array

@@ -194,7 +194,7 @@ def read_record(document: dict[str, Any], rank: int, attempt: int, limits: Limit
         JournalError: If a member is missing or of the wrong type; names the metric.
     """
     step = document.get("step")
-    if not _is_int(step):
+    if step is None or not _is_int(step):
         message = f'"step" is {step!r}, wanted an integer of 64 bits'
         raise JournalError(message)
     metrics = document["metrics"]
@@ -298,9 +298,7 @@ def read_blocks(
             skipping = True
 
 
-def read_tail(
-    descriptor: int, start: int, line_bytes: int = 2**20
-) -> Iterator[dict[str, Any]]:
+def read_tail(descriptor: int, start: int, line_bytes: int = 2**20) -> Iterator[dict[str, Any]]:
     """Yield the last good records of a journal, newest first, out of its last two MiB or so.
 
     Args:
@@ -362,9 +360,13 @@ def _colons(value: object) -> int:
     if isinstance(value, str):
         return value.count(":")
     if isinstance(value, dict):
-        keys = sum(key.count(":") for key in value)
-        return len(value) + keys + sum(
-            _colons(inner) for inner in value.values() if isinstance(inner, str | dict | list)
+        keys: int = sum(key.count(":") for key in value)
+        return (
+            len(value)
+            + keys
+            + sum(
+                _colons(inner) for inner in value.values() if isinstance(inner, str | dict | list)
+            )
         )
     if isinstance(value, list):
         return sum(_colons(inner) for inner in value)

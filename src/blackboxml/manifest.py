@@ -216,7 +216,9 @@ def unusable(document: Manifest, limits: Limits = LIMITS) -> list[str]:
     Whether what they say is true is another question.
     """
     wrong = [key for key, check in REQUIRED.items() if not check(document.get(key))]
-    wrong += [key for key, check in _OPTIONAL.items() if key in document and not check(document[key])]
+    wrong += [
+        key for key, check in _OPTIONAL.items() if key in document and not check(document[key])
+    ]
     if any(key in document for key in SEALED) and not _is_sealed(document, limits):
         wrong += SEALED
     return wrong
@@ -239,6 +241,7 @@ def rebuild(directory: Directory, journals: Sequence[JournalFile]) -> Manifest |
     manifest = new(first.run_id, first.run_name, tags if _is_texts(tags) else [], first.time, "")
     manifest["writer"] = first.document.get("writer", {"name": "unknown", "version": "unknown"})
     attempts: list[Manifest] = manifest["attempts"]
+    last = first.time
     for journal in own:
         header = journal.header
         if header is None:
@@ -246,12 +249,14 @@ def rebuild(directory: Directory, journals: Sequence[JournalFile]) -> Manifest |
         if not attempts or header.attempt != attempts[-1]["attempt"]:
             if attempts and attempts[-1]["status"] == "running":
                 finish(manifest, attempts[-1]["attempt"], "interrupted", last, None)
-            attempts.append({
-                "attempt": header.attempt,
-                "start": timestamp(header.time),
-                "status": "running",
-                "process": header.process,
-            })
+            attempts.append(
+                {
+                    "attempt": header.attempt,
+                    "start": timestamp(header.time),
+                    "status": "running",
+                    "process": header.process,
+                }
+            )
             last = header.time
         with directory.reading(journal.name) as descriptor:
             record = next(read_tail(descriptor, journal.start), {})
@@ -337,7 +342,7 @@ def _is_path(value: object) -> bool:
 
 
 def _has(value: object, **checks: Callable[[object], bool]) -> bool:
-    """Tell whether an object has members that pass their checks; one of a `maybe_` may be absent."""
+    """Tell whether an object has members that pass their checks; a `maybe_` one may be absent."""
     if not isinstance(value, dict):
         return False
     for name, check in checks.items():

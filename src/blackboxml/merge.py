@@ -78,7 +78,7 @@ class JournalFile:
     stop: int | None = None
 
 
-def find_journals(
+def find_journals(  # noqa: C901 - one branch for each thing a hostile name may be
     directory: Directory,
     limits: Limits = LIMITS,
     problems: list[Problem] | None = None,
@@ -237,9 +237,7 @@ def _without_foreign(
     by_rank: dict[int, list[JournalFile]], run_id: str | None, problems: list[Problem]
 ) -> Iterator[list[JournalFile]]:
     """Yield the journals of each rank by ordinal, less those of another run."""
-    ranks = [
-        sorted(by_rank[rank], key=lambda journal: journal.ordinal) for rank in sorted(by_rank)
-    ]
+    ranks = [sorted(by_rank[rank], key=lambda journal: journal.ordinal) for rank in sorted(by_rank)]
     ids = [each.header.run_id for journals in ranks for each in journals if each.header]
     own = run_id if run_id in ids or not ids else ids[0]
     for journals in ranks:
@@ -369,9 +367,7 @@ def _lost(journal: JournalFile, low: int, high: int) -> Problem:
     return Problem("BB-MRG-001", "error", message, journal.name)
 
 
-def _subtract(
-    ranges: list[tuple[int, int]], taken: list[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def _subtract(ranges: list[tuple[int, int]], taken: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return what is left of sorted ranges without the sorted ones that are taken."""
     left = []
     place = 0
@@ -390,9 +386,7 @@ def _subtract(
     return left
 
 
-def _union(
-    ranges: list[tuple[int, int]], more: list[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def _union(ranges: list[tuple[int, int]], more: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the sorted union of two lists of ranges."""
     joined: list[tuple[int, int]] = []
     for low, high in sorted(ranges + more):

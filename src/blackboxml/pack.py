@@ -193,9 +193,7 @@ def _pack(directory: Directory, limits: Limits) -> Manifest:
     return manifest
 
 
-def _write_journals(
-    directory: Directory, manifest: Manifest, scratch: str, limits: Limits
-) -> None:
+def _write_journals(directory: Directory, manifest: Manifest, scratch: str, limits: Limits) -> None:
     """Write each journal anew under a scratch name."""
     with contextlib.ExitStack() as stack:
         sinks: dict[str, _Sink] = {}

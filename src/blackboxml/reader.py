@@ -11,7 +11,6 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,7 @@ from blackboxml.status import Verdict, Watch, determine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     import pandas as pd
     import pyarrow as pa
@@ -198,7 +198,9 @@ class RunReader:
         """The full names of all metrics, group by group in first-seen order."""
         self._refresh()
         if self._tables_count():
-            return [name for group in self._manifest["groups"].values() for name in group["metrics"]]
+            return [
+                name for group in self._manifest["groups"].values() for name in group["metrics"]
+            ]
         schemas = self._decode().schemas.values()
         return list(dict.fromkeys(metric for schema in schemas for metric, _ in schema.keys))
 
@@ -258,7 +260,9 @@ class RunReader:
         rewinds = self._rewinds() if view == "effective" else []
         wanted = None if columns is None else list(columns)
         if rewinds and wanted is not None:
-            wanted += [column for column in ("step", "rank", "attempt", "seq") if column not in wanted]
+            wanted += [
+                column for column in ("step", "rank", "attempt", "seq") if column not in wanted
+            ]
         if self._tables_count():
             table = self._read_table(name, wanted)
         else:
@@ -299,7 +303,7 @@ class RunReader:
 
         nullable = {"int64": pd.Int64Dtype(), "bool": pd.BooleanDtype()}
         table = self.arrow(group, view)
-        frame = table.to_pandas(integer_object_nulls=True)
+        frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True)
         for column in table.column_names:
             kind = nullable.get(str(table.schema.field(column).type))
             if kind is not None and table.column(column).null_count:
@@ -307,7 +311,7 @@ class RunReader:
         return frame
 
     def xarray(self, group: str | None = None, view: View = "effective") -> xr.Dataset:
-        """Return a group as an xarray Dataset along `draw`, as `xr.open_dataset("<group>.h5")` does.
+        """Return a group as an xarray Dataset along `draw`, like the sealed `<group>.h5`.
 
         `step`, `time`, `rank` and `attempt` are coordinates. A metric that was not logged is NaN.
         """
@@ -460,7 +464,7 @@ class RunReader:
 
     def _tables_are_better(self) -> bool:
         """Tell whether a sealed journal was damaged since, or is gone, and no table was."""
-        from blackboxml.seal import is_unchanged  # noqa: PLC0415
+        from blackboxml.seal import is_unchanged
 
         files = self._manifest["files"]
         journals = [entry["file"] for entry in self._manifest["journals"]]
@@ -579,7 +583,7 @@ class _Decoded:
         size = self.schemas[group].rows * len(schema) * 8
         if size > self.limits.table_bytes:
             message = (
-                f"group {group!r} has {size:,} bytes, a reader accepts {self.limits.table_bytes:,}: "
+                f"group {group!r} has {size:,} bytes, {self.limits.table_bytes:,} are accepted: "
                 "give open_run a higher Limits(table_bytes=…), or read its records()"
             )
             raise LimitError(message)

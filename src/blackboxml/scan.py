@@ -1,4 +1,4 @@
-"""A journal read record by record: good records in order, and the exact place of everything else."""
+"""A journal read record by record: the good ones in order, the exact place of everything else."""
 
 from __future__ import annotations
 
@@ -352,8 +352,6 @@ def _deeper(document: Any, levels: int) -> bool:
             return True
         levels -= 1
         level = [
-            inner
-            for each in level
-            for inner in (each.values() if isinstance(each, dict) else each)
+            inner for each in level for inner in (each.values() if isinstance(each, dict) else each)
         ]
     return False

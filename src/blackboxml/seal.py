@@ -16,7 +16,7 @@ import secrets
 import stat
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from blackboxml import manifest as manifests
 from blackboxml import naming
@@ -150,7 +150,9 @@ class Sealing:
             self.read(spill, problems)
             listed = self._manifest["groups"]
             if set(listed) != set(self.groups):
-                message = f"the tables of {self._directory.path} are of other groups: {list(listed)}"
+                message = (
+                    f"the tables of {self._directory.path} are of other groups: {list(listed)}"
+                )
                 raise SealError(message)
             for name, group in self.groups.items():
                 stem = listed[name]["table"].removesuffix(".parquet")
@@ -233,7 +235,9 @@ class Sealing:
     def _publish(self, groups: dict[str, Any]) -> None:
         """Replace the manifest by one that lists what was sealed, then the checksums."""
         manifest = self._manifest
-        stale = {name for entry in manifest.get("groups", {}).values() for name in entry_files(entry)}
+        stale = {
+            name for entry in manifest.get("groups", {}).values() for name in entry_files(entry)
+        }
         own = {name for entry in groups.values() for name in entry_files(entry)}
         self._settle_attempts()
         manifest["sealed"] = {"time": manifests.timestamp(time.time()), "packed": False}
@@ -364,7 +368,7 @@ class Spill:
         if count:
             yield pa.Table.from_batches(waiting, schema).combine_chunks()
 
-    def __enter__(self) -> Spill:
+    def __enter__(self) -> Self:
         """Return the spill."""
         return self
 
@@ -428,7 +432,9 @@ def described(scans: list[Scan]) -> dict[str, dict[str, str]]:
             said = event.get("describe")
             if isinstance(said, dict) and isinstance(said.get("metric"), str):
                 texts = {
-                    key: said[key] for key in ("unit", "description") if isinstance(said.get(key), str)
+                    key: said[key]
+                    for key in ("unit", "description")
+                    if isinstance(said.get(key), str)
                 }
                 found.setdefault(said["metric"], {}).update(texts)
     return found

@@ -10,14 +10,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blackboxml.dataset import COORDINATES, Dataset, DatasetWriter, choose_fill, fill_candidates
+from blackboxml.dataset import (
+    COORDINATES,
+    Dataset,
+    DatasetWriter,
+    choose_fill,
+    fill_candidates,
+    holds,
+)
 from blackboxml.dataset import filled as filled_column
 from blackboxml.dataset import variables as variable_names
 from blackboxml.errors import LimitError, SealError, TableError
 from blackboxml.journal import spell
 from blackboxml.merge import Cuts
 from blackboxml.model import LIMITS, Limits, Rewind
-from blackboxml.table import INDEX
+from blackboxml.table import INDEX, read_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -101,10 +108,8 @@ class GroupFiles:
                 written.metadata.num_rows != self._group.rows
             ):
                 self._differs(self.table, "its schema or number of rows")
-            place = 0
-            for rows in spill.tables(self._group, self.schema):
+            for place, rows in enumerate(spill.tables(self._group, self.schema)):
                 self._compare_table(rows, written, place)
-                place += 1
         if dataset and self._rows:
             self._compare_dataset(spill)
 
@@ -169,7 +174,7 @@ class GroupFiles:
                         lacking.add(key)
                     values = counting.column(place).drop_null().to_numpy(zero_copy_only=False)
                     for index, fill in enumerate(fill_candidates(group.type_of(key))):
-                        if ((values == fill) | ((values != values) & (fill != fill))).any():  # noqa: PLR0124
+                        if holds(values, fill):
                             used[key].add(index)
         self._fills = {key: choose_fill(group.type_of(key), used[key]) for key in lacking}
 
@@ -303,19 +308,12 @@ def open_table(directory: Directory, name: str, limits: Limits = LIMITS) -> pq.P
     try:
         file = pq.ParquetFile(source, page_checksum_verification=True)
         metadata = file.metadata
-        schema = file.schema_arrow
-        wrong = [
-            column.name
-            for place, column in enumerate(schema)
-            if column.type not in _TYPE_NAMES and place >= len(INDEX)
-        ]
-    except (pa.ArrowException, OSError) as error:
+        wrong = _wrong(file)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message) from None
-    if [*schema.names[: len(INDEX)]] != [*INDEX] or wrong or (
-        [column.type for column in list(schema)[: len(INDEX)]] != [*INDEX.values()]
-    ):
-        message = f"{directory.path / name} is not a table of a run: {wrong or schema.names[:5]}"
+    if wrong:
+        message = f"{directory.path / name} is not a table of a run: {wrong}"
         raise TableError(message)
     declared = metadata.num_rows * metadata.num_columns * 8
     if declared > limits.table_bytes:
@@ -326,6 +324,39 @@ def open_table(directory: Directory, name: str, limits: Limits = LIMITS) -> pq.P
         )
         raise LimitError(message)
     return file
+
+
+def _wrong(file: pq.ParquetFile) -> str | None:
+    """Return what a table of a run must not be, looking at no value of it."""
+    schema, metadata = file.schema_arrow, file.metadata
+    leading = [(column.name, column.type) for column in list(schema)[: len(INDEX)]]
+    if leading != [*INDEX.items()]:
+        return f"it begins with {leading!r:.200}"
+    if len(set(schema.names)) < len(schema.names):
+        return "two columns have one name"
+    for column in list(schema)[len(INDEX) :]:
+        if column.type not in _TYPE_NAMES:
+            return f"column {column.name!r:.80} is of type {column.type}"
+    read_keys(schema)
+    rows = 0
+    for place in range(metadata.num_row_groups):
+        group = metadata.row_group(place)
+        rows += group.num_rows
+        counts = {group.column(at).num_values for at in range(group.num_columns)}
+        if counts != {group.num_rows}:
+            return f"row group {place} has {group.num_rows} rows and {sorted(counts)} values"
+    if rows != metadata.num_rows:
+        return f"it declares {metadata.num_rows} rows, its row groups {rows}"
+    return None
+
+
+def _check_index(rows: pa.Table, name: str) -> pa.Table:
+    """Return rows of a table, none of whose first columns may have a null."""
+    for column in INDEX:
+        if column in rows.column_names and rows.column(column).null_count:
+            message = f"{name} has a null in {column}"
+            raise TableError(message)
+    return rows
 
 
 def read_table(
@@ -345,7 +376,8 @@ def read_table(
     """
     file = open_table(directory, name, limits)
     try:
-        return file.read(columns=None if columns is None else list(columns))
+        wanted = None if columns is None else list(columns)
+        return _check_index(file.read(columns=wanted), name)
     except (pa.ArrowException, OSError) as error:
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message) from None
@@ -362,7 +394,7 @@ def iterate_table(directory: Directory, name: str, limits: Limits) -> Iterator[p
     file = open_table(directory, name, limits)
     try:
         for place in range(file.metadata.num_row_groups):
-            yield file.read_row_group(place)
+            yield _check_index(file.read_row_group(place), name)
     except (pa.ArrowException, OSError) as error:
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message) from None

@@ -1,9 +1,9 @@
 """Journals to Arrow: the rows of each metric group, a block at a time, in bounded memory.
 
-Strategy: blocks of lines are parsed by pyarrow's JSON reader on other threads, with the schema known
-so far, while this thread checks the checksums of the lines. Whatever that reader does not take exactly (an
-event, a new metric, NaN, a value of another type, damage) sends the block through the record
-reader of `scan`, which is the reference; both give the same rows.
+Strategy: blocks of lines are parsed by pyarrow's JSON reader on other threads, with the schema
+known so far, while this thread checks the checksums of the lines. Whatever that reader does not
+take exactly (an event, a new metric, NaN, a value of another type, damage) sends the block through
+the record reader of `scan`, which is the reference; both give the same rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import pyarrow as pa
 from blackboxml import naming
 from blackboxml.journal import SUFFIX_BYTES, Block
 from blackboxml.model import LIMITS, STATISTICS, TABLE_FORMAT, VERSION
-from blackboxml.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from blackboxml.files import Directory
     from blackboxml.merge import JournalFile
     from blackboxml.model import Record
+    from blackboxml.scan import Scan
 
 Key: TypeAlias = tuple[str, str | None]
 """A column: the full name of a metric, and a statistic across ranks or None."""
@@ -187,10 +187,12 @@ def read_keys(schema: pa.Schema) -> list[Key]:
     for column in list(schema)[len(INDEX) :]:
         metadata = column.metadata or {}
         statistic = metadata.get(STATISTIC)
-        keys.append((
-            metadata.get(METRIC, column.name.encode()).decode(),
-            statistic.decode() if statistic is not None else None,
-        ))
+        keys.append(
+            (
+                metadata.get(METRIC, column.name.encode()).decode(),
+                statistic.decode() if statistic is not None else None,
+            )
+        )
     return keys
 
 
@@ -382,7 +384,9 @@ class Tabulator:
             self._schema = pa.schema(fields)
         return self._schema
 
-    def _columns(self, table: pa.Table, data: bytes) -> dict[Key, pa.Array] | None:
+    def _columns(  # noqa: C901, PLR0911 - one look at each thing that may be inexact
+        self, table: pa.Table, data: bytes
+    ) -> dict[Key, pa.Array] | None:
         """Return the columns of a parsed block, or None if a value is not exact or not there."""
         required = ("seq", "step", "time", "metrics", "crc")
         if any(table.column(name).null_count for name in required):

@@ -411,7 +411,7 @@ class RunWriter:
             return
         with contextlib.suppress(OSError):
             moved = Path(os.readlink(f"/proc/self/fd/{directory.fd}"))
-            if _is_at(directory, moved):
+            if directory.is_at(moved):
                 self.path = directory.path = moved
 
     # -- documents

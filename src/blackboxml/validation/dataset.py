@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from blackboxml.table import GroupSchema, Key
     from blackboxml.validation.subject import Subject
 
-_FILTERS: Final = frozenset([1, 2, 3])
-"""Deflate, shuffle and Fletcher-32, by their registered numbers."""
+_REFUSALS: Final = {" has the filters ": "BB-DAT-011", "it declares ": "BB-LIM-005"}
+"""What a refusal says, and the rule; BB-DAT-012 for the others."""
 
 _COORDINATE_TYPES = {"step": "int64", "time": "float64", "rank": "int32", "attempt": "int32"}
 _TYPES = {pa.float64(): "float64", pa.int64(): "int64", pa.bool_(): "int8"}
@@ -48,7 +48,9 @@ def check_dataset(
             _Check(subject, name, group, dataset).run(files, spill)
     except TableError as error:
         message = str(error).replace(f"/dev/fd/{descriptor}", name)
-        subject.report("BB-DAT-012", message[:300], name, cure=subject.cure)
+        rules = (rule for said, rule in _REFUSALS.items() if said in message)
+        rule = next(rules, "BB-DAT-012")
+        subject.report(rule, message[:300], name, cure=subject.cure)
 
 
 class _Check:
@@ -111,11 +113,7 @@ class _Check:
             types[name] = _TYPES[self._group.type_of(key)]
         valid = True
         for name in found:
-            shape, filters = self._dataset.layout(name)
-            if filters != _FILTERS:
-                self._report(
-                    "BB-DAT-011", f"has the filters {sorted(filters)}, wanted 1, 2, 3", name
-                )
+            shape = self._dataset.shape_of(name)
             if shape != (rows,):
                 self._report("BB-DAT-002", f"has the shape {shape}, wanted ({rows},)", name)
                 valid = False

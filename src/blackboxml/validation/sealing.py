@@ -50,7 +50,7 @@ def check_listed(subject: Subject) -> bool:
     *("BB-GRP-008", "BB-TAB-001", "BB-TAB-003", "BB-TAB-004", "BB-TAB-005", "BB-TAB-006"),
     *("BB-TAB-007", "BB-TAB-008", "BB-TAB-009", "BB-TAB-010", "BB-TAB-013", "BB-TAB-014"),
     *("BB-TAB-015", "BB-DAT-001", "BB-DAT-002", "BB-DAT-003", "BB-DAT-005", "BB-DAT-006"),
-    *("BB-DAT-007", "BB-DAT-008", "BB-DAT-010", "BB-DAT-011", "BB-DAT-012"),
+    *("BB-DAT-007", "BB-DAT-008", "BB-DAT-010", "BB-DAT-011", "BB-DAT-012", "BB-LIM-005"),
 )
 def check_groups(subject: Subject) -> bool:
     """Compare tables, datasets and their entries in the manifest with the journals."""

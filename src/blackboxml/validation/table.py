@@ -165,6 +165,10 @@ def _compare(subject: Subject, name: str, file: pq.ParquetFile, wanted: Iterator
     start = 0
     for table in wanted:
         found = rows.take(table.num_rows)
+        if found.num_rows < table.num_rows:
+            message = f"it ends after {start + found.num_rows:,} rows, though it declares more"
+            subject.report("BB-TAB-003", message, name, cure=subject.cure)
+            return
         for column in table.column_names:
             left, right = table.column(column), found.column(column)
             if column in told or same(left, right):
