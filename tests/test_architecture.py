@@ -16,8 +16,8 @@ import pytest
 LAYERS = (
     "errors version",
     "model < naming scalar files process environment schema extras < config",
-    "journal < merge metric < scan",
-    "manifest table < status arrays",
+    "journal < metric block < scan < merge table",
+    "manifest < status arrays resumption decoded",
     "recorder < writer",
     "dataset < sealed < seal < pack",
     "reader legacy",
@@ -41,6 +41,8 @@ HEAVY = {
     *("jsonschema", "rich", "plotext", "matplotlib"),
 }
 MOST_LINES = 600
+# One machine of states: whatever an interrupt, a signal handler or a fork meets is in one place.
+LONGER = {"recorder": 800}
 # ------------------------------------------------------------------------------------------------
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "blackboxml"
@@ -142,7 +144,7 @@ def test_only_the_command_line_prints(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_file_is_long(module: str) -> None:
-    assert len(MODULES[module].read_text("utf-8").splitlines()) <= MOST_LINES
+    assert len(MODULES[module].read_text("utf-8").splitlines()) <= LONGER.get(module, MOST_LINES)
 
 
 def in_a_fresh_process(code: str) -> dict[str, list[str]]:

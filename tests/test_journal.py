@@ -218,7 +218,6 @@ def test_a_value_that_is_no_number_damages_its_record(value: object) -> None:
         {"metrics": None},
         {"ranks": []},
         {"ranks": {"a": {}}},
-        {"ranks": {"a": {"median": 1}}},
         {"ranks": {"a": 5}},
         {"metrics": {str(number): 1 for number in range(10_001)}},
     ],
@@ -226,6 +225,11 @@ def test_a_value_that_is_no_number_damages_its_record(value: object) -> None:
 def test_a_point_with_a_wrong_member_is_damaged(change: dict[str, Any]) -> None:
     with pytest.raises(JournalError):
         read_record(POINT | change, 0, 0, LIMITS)
+
+
+def test_a_statistic_of_a_later_version_is_left_out() -> None:
+    record = read_record(POINT | {"ranks": {"a": {"mean": 1, "median": None}}}, 0, 0, LIMITS)
+    assert record.ranks == {"a": {"mean": 1}}
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from blackboxml import scan as scans
 from blackboxml import table as tables
 from blackboxml.files import Directory
 from blackboxml.journal import Block, read_blocks
-from blackboxml.merge import JournalFile, find_journals
-from blackboxml.model import LIMITS
+from blackboxml.merge import find_journals
+from blackboxml.model import LIMITS, JournalFile
 from blackboxml.scan import Scan
 from blackboxml.table import INDEX, GroupSchema, Tabulator
 from tests import histories

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from blackboxml.files import Directory
-    from blackboxml.merge import JournalFile
+    from blackboxml.model import JournalFile
 
 Manifest = dict[str, Any]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from blackboxml import naming
 from blackboxml.errors import JournalError, Problem, UnsafePathError, UnsupportedVersionError
 from blackboxml.journal import decode, read_header
-from blackboxml.model import FEATURES, LIMITS, Header, Limits, Record, Rewind
+from blackboxml.model import FEATURES, LIMITS, JournalFile, Limits, Mark, Record, Rewind
 from blackboxml.scan import Scan
 
 if TYPE_CHECKING:
@@ -29,53 +29,6 @@ if TYPE_CHECKING:
 _MARK_RECORDS = 256
 _HEAD_BYTES = 8192
 _BLOCK_BYTES = 2**20
-
-
-class Mark(NamedTuple):
-    """Where a record of a journal begins.
-
-    Attributes:
-        seq: Its `seq`.
-        offset: Byte offset of its line.
-        line: Number of its line, from 1.
-    """
-
-    seq: int
-    offset: int
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class JournalFile:
-    """A journal as it takes part in the merge.
-
-    Attributes:
-        name: File name.
-        rank: Rank of its writer, by name.
-        ordinal: Which journal of that rank it is, from 0.
-        attempt: Its attempt: the header's, or derived from its neighbours if that is damaged.
-        first_seq: `seq` that its first record must have.
-        low: First `seq` that counts from this journal.
-        high: Last `seq` that counts, or None where nothing bounds it.
-        start: Byte offset of the first record.
-        size: Bytes at the time of the listing.
-        header: The header, or None if that line is damaged.
-        mark: Where to begin with the records that count, None for the first one.
-        stop: Byte offset behind them, None for the end.
-    """
-
-    name: str
-    rank: int
-    ordinal: int
-    attempt: int
-    first_seq: int
-    low: int
-    high: int | None
-    start: int
-    size: int
-    header: Header | None
-    mark: Mark | None = None
-    stop: int | None = None
 
 
 def find_journals(  # noqa: C901 - one branch for each thing a hostile name may be

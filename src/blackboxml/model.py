@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 Number: TypeAlias = bool | int | float
 """A value of a metric: bool, int64 or float64."""
@@ -161,3 +161,50 @@ class Summary:
     first_step: int
     last_step: int
     nonfinite: int
+
+
+class Mark(NamedTuple):
+    """Where a record of a journal begins.
+
+    Attributes:
+        seq: Its `seq`.
+        offset: Byte offset of its line.
+        line: Number of its line, from 1.
+    """
+
+    seq: int
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFile:
+    """A journal as it takes part in the merge.
+
+    Attributes:
+        name: File name.
+        rank: Rank of its writer, by name.
+        ordinal: Which journal of that rank it is, from 0.
+        attempt: Its attempt: the header's, or derived from its neighbours if that is damaged.
+        first_seq: `seq` that its first record must have.
+        low: First `seq` that counts from this journal.
+        high: Last `seq` that counts, or None where nothing bounds it.
+        start: Byte offset of the first record.
+        size: Bytes at the time of the listing.
+        header: The header, or None if that line is damaged.
+        mark: Where to begin with the records that count, None for the first one.
+        stop: Byte offset behind them, None for the end.
+    """
+
+    name: str
+    rank: int
+    ordinal: int
+    attempt: int
+    first_seq: int
+    low: int
+    high: int | None
+    start: int
+    size: int
+    header: Header | None
+    mark: Mark | None = None
+    stop: int | None = None

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from blackboxml.manifest import Manifest
-    from blackboxml.merge import JournalFile
-    from blackboxml.model import Record
+    from blackboxml.model import JournalFile, Record
     from blackboxml.reader import RunReader
 
 Writer = tuple[int, int]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +50,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
+    from blackboxml.decoded import Decoded
     from blackboxml.manifest import Manifest
-    from blackboxml.merge import JournalFile
-    from blackboxml.model import ReaderStatus
-    from blackboxml.table import GroupSchema
+    from blackboxml.model import JournalFile, ReaderStatus
 
 Snapshot = tuple[tuple[str, int], ...]
 
@@ -99,7 +97,7 @@ class RunReader:
         self._limits = limits
         self._directory = Directory(path)
         self._watch = Watch()
-        self._decoded: tuple[Snapshot, _Decoded] | None = None
+        self._decoded: tuple[Snapshot, Decoded] | None = None
         self._manifest, self._journals = manifests.open_history(
             self._directory, limits, self.problems
         )
@@ -427,28 +425,17 @@ class RunReader:
             message = f"no column {missing[0]!r}; there are {table.column_names}"
             raise KeyError(message)
 
-    def _decode(self) -> _Decoded:
+    def _decode(self) -> Decoded:
         """Return all groups as the journals hold them; read once for each state of the files."""
+        from blackboxml.decoded import decode_journals
+
         snapshot = tuple((each.name, each.size) for each in self._journals)
         if self._decoded is None or self._decoded[0] != snapshot:
-            self._decoded = (snapshot, self._decode_journals())
+            self._decoded = (
+                snapshot,
+                decode_journals(self._directory, self._journals, self.problems, self._limits),
+            )
         return self._decoded[1]
-
-    def _decode_journals(self) -> _Decoded:
-        """Read all journals into parts."""
-        from blackboxml.table import Tabulator
-
-        names: set[str] = set()
-        tabulator = Tabulator()
-        decoded = _Decoded({}, {}, tabulator.scans, self._limits)
-        for journal in self._journals:
-            scan = Scan(journal, names, self.problems, self._limits)
-            for part in tabulator.parts(scan, self._directory):
-                if part.group not in decoded.schemas:
-                    decoded.schemas[part.group] = tabulator.group(part.group)
-                decoded.schemas[part.group].add(part)
-                decoded.parts.setdefault(part.group, []).append(part)
-        return decoded
 
     def _rewinds(self) -> list[Rewind]:
         """Return all rewinds of the run."""
@@ -553,42 +540,6 @@ class RunReader:
     def _report(self, rule: str, message: str, file: str) -> None:
         """Keep a finding once."""
         self.problems.append(Problem(rule, "error", message, file))
-
-
-@dataclass(slots=True)
-class _Decoded:
-    """What the journals of a run hold.
-
-    Attributes:
-        schemas: The groups in first-seen order.
-        parts: Their rows.
-        scans: The journals as they were read.
-        limits: What a reader accepts.
-    """
-
-    schemas: dict[str, GroupSchema]
-    parts: dict[str, list[Any]]
-    scans: list[Scan]
-    limits: Limits
-
-    def table(self, group: str, run: dict[str, str]) -> pa.Table:
-        """Return the rows of a group as one table.
-
-        Raises:
-            LimitError: If the table is larger than the limits accept.
-        """
-        import pyarrow as pa
-
-        schema = self.schemas[group].schema(run)
-        size = self.schemas[group].rows * len(schema) * 8
-        if size > self.limits.table_bytes:
-            message = (
-                f"group {group!r} has {size:,} bytes, {self.limits.table_bytes:,} are accepted: "
-                "give open_run a higher Limits(table_bytes=…), or read its records()"
-            )
-            raise LimitError(message)
-        batches = [self.schemas[group].conform(part, schema) for part in self.parts[group]]
-        return pa.Table.from_batches(batches, schema)
 
 
 def _state(directory: Directory) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from blackboxml.files import Directory
     from blackboxml.manifest import Manifest
-    from blackboxml.merge import JournalFile
+    from blackboxml.model import JournalFile
 
 
 def refuse_live(directory: Directory, journals: list[JournalFile]) -> None:

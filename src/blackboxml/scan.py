@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blackboxml.files import Directory
-    from blackboxml.merge import JournalFile
+    from blackboxml.model import JournalFile
 
 REPAIR = "blackbox seal keeps every good record; restore the file from a backup to get the others"
 EVENTS = ("rewind", "gap", "describe", "end")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from blackboxml.manifest import Manifest
-    from blackboxml.merge import JournalFile
+    from blackboxml.model import JournalFile
     from blackboxml.sealed import GroupFiles
     from blackboxml.table import GroupSchema, Key, Part, Tabulator
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from blackboxml.files import Directory
     from blackboxml.manifest import Manifest
-    from blackboxml.merge import JournalFile
-    from blackboxml.model import ReaderStatus
+    from blackboxml.model import JournalFile, ReaderStatus
 
 STALE_SECONDS: Final = 120.0
 """Silence after which a run on another machine is called stale; eight heartbeats."""

@@ -13,22 +13,21 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
-from zlib import crc32
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
 from blackboxml import naming
-from blackboxml.journal import SUFFIX_BYTES, Block
+from blackboxml.block import check_lines, cut, parse_lines, without_end
 from blackboxml.model import LIMITS, STATISTICS, TABLE_FORMAT, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from blackboxml.files import Directory
-    from blackboxml.merge import JournalFile
-    from blackboxml.model import Record
+    from blackboxml.journal import Block
+    from blackboxml.model import JournalFile, Record
     from blackboxml.scan import Scan
 
 Key: TypeAlias = tuple[str, str | None]
@@ -57,7 +56,6 @@ _MINUS_ZERO = re.compile(rb":\s*-0\s*[,}]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXACT_FLOAT = float(2**53)
 _ORDER = {pa.bool_(): 0, pa.int64(): 1, pa.float64(): 2}
-_SUFFIX = b',"crc":""}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +242,11 @@ class Tabulator:
     def _pieces(self, block: Block) -> Iterator[Block]:
         """Yield a block whole, or in pieces where much of the last one went line by line."""
         if not self._types and len(block.data) >= _SMALL_BYTES:
-            yield from _cut(block, _LEARN_BYTES, most=1)
+            yield from cut(block, _LEARN_BYTES, most=1)
         elif self._refused:
-            yield from _cut(block, _SMALL_BYTES)
+            yield from cut(block, _SMALL_BYTES)
         else:
-            yield from _without_end(block)
+            yield from without_end(block)
 
     def _submit(self, block: Block) -> _Parse | None:
         """Begin to parse a block on another thread, unless it is small or nothing is known yet."""
@@ -259,7 +257,7 @@ class Tabulator:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(_THREADS)
         schema = self._json_schema()
-        return _Parse(schema, self._pool.submit(_parse, block.data, schema))
+        return _Parse(schema, self._pool.submit(parse_lines, block.data, schema))
 
     def _read(self, block: Block, parse: _Parse | None, scan: Scan) -> Iterator[Part]:
         """Yield the parts of a block, as much of it as possible the fast way."""
@@ -273,7 +271,7 @@ class Tabulator:
         self._refused = parts is None
         if parts is not None:
             yield from parts
-        elif len(pieces := list(_cut(block, _SMALL_BYTES))) > 1:
+        elif len(pieces := list(cut(block, _SMALL_BYTES))) > 1:
             for piece in pieces:
                 yield from self._read(piece, self._submit(piece), scan)
         else:
@@ -345,7 +343,7 @@ class Tabulator:
         data = block.data
         if b"null" in data or not data.endswith(b"\n") or data.startswith(_BYTE_ORDER_MARK):
             return None
-        lines = _check_lines(data, scan.limits.line_bytes)
+        lines = check_lines(data, scan.limits.line_bytes)
         table = parse.table.result()
         if table is None or table.num_rows != lines:
             return None
@@ -494,84 +492,6 @@ def _without_empty(part: Part) -> Part:
         return part
     keys = tuple(key for key, _ in filled)
     return _part(part.group, keys, columns[: len(INDEX)], [column for _, column in filled])
-
-
-def _parse(data: bytes, schema: pa.Schema) -> pa.Table | None:
-    """Return records as a table, or None if one does not fit the schema exactly."""
-    import pyarrow.json as pj
-
-    try:
-        return pj.read_json(
-            pa.BufferReader(data),
-            read_options=pj.ReadOptions(block_size=len(data) + 1, use_threads=False),
-            parse_options=pj.ParseOptions(
-                explicit_schema=schema, unexpected_field_behavior="error"
-            ),
-        )
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return None
-
-
-def _check_lines(data: bytes, line_bytes: int) -> int:
-    """Return how many lines there are, or -1 if a checksum is wrong or a line too long."""
-    count = 0
-    start = 0
-    while start < len(data):
-        end = data.find(b"\n", min(start + _SMALL_BYTES, len(data) - 1)) + 1
-        lines = data[start:end].split(b"\n")
-        lines.pop()
-        if not _check_some(lines, line_bytes):
-            return -1
-        count += len(lines)
-        start = end
-    return count
-
-
-def _check_some(lines: list[bytes], line_bytes: int) -> bool:
-    """Tell whether all lines end in their checksum."""
-    if max(map(len, lines)) >= line_bytes or min(map(len, lines)) <= SUFFIX_BYTES:
-        return False
-    suffix = b"".join([line[-SUFFIX_BYTES:-10] + line[-2:] for line in lines])
-    if suffix != _SUFFIX * len(lines):
-        return False
-    digits = b"".join([line[-10:-2] for line in lines])
-    if digits.lower() != digits:
-        return False
-    try:
-        stated = np.frombuffer(bytes.fromhex(digits.decode("ascii")), ">u4")
-    except ValueError:
-        return False
-    found = np.fromiter((crc32(line[:-SUFFIX_BYTES]) for line in lines), np.uint32, len(lines))
-    return bool(np.array_equal(stated, found))
-
-
-def _cut(block: Block, size: int, most: int | None = None) -> Iterator[Block]:
-    """Yield a block in pieces of about a size, each of whole lines.
-
-    Args:
-        block: Whole lines.
-        size: Bytes of a piece.
-        most: How many cuts at the most.
-    """
-    data, start, cuts = block.data, 0, 0
-    while start < len(data) and cuts != most:
-        end = data.find(b"\n", start + size) + 1
-        if not end:
-            break
-        yield Block(block.offset + start, data[start:end])
-        start, cuts = end, cuts + 1
-    if start < len(data):
-        yield Block(block.offset + start, data[start:])
-
-
-def _without_end(block: Block) -> Iterator[Block]:
-    """Yield a block, with its last line apart if that is an event: most journals close with one."""
-    place = block.data.rfind(b"\n", 0, -1) + 1
-    if place and b'"metrics"' not in block.data[place:]:
-        yield Block(block.offset, block.data[:place])
-        yield Block(block.offset + place, block.data[place:])
-    else:
-        yield block
 
 
 def _combine(column: pa.ChunkedArray) -> pa.Array:

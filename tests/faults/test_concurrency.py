@@ -254,10 +254,10 @@ def fork_in_the_middle(said: list[str], folder: str, how: str) -> list[Any]:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the answer is the parent's
         sys.exit(0)
     os.close(sink)
-    run.log({"loss": 1.0})
     texts = b""
     while more := os.read(source, 65_536):
         texts += more
+    run.log({"loss": 1.0})
     _, status = os.waitpid(pid, 0)
     run.log({"loss": 2.0})
     run.finish()

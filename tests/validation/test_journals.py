@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from blackboxml import schema, validate
 from blackboxml.errors import JournalError
 from blackboxml.journal import encode, read_record
-from blackboxml.merge import JournalFile
-from blackboxml.model import LIMITS, Limits
+from blackboxml.model import LIMITS, JournalFile, Limits
 from blackboxml.scan import Scan
 from tests.validation.runs import (
     change,

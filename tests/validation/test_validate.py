@@ -113,6 +113,10 @@ def test_a_run_that_was_killed_before_its_first_line_is_valid(tmp_path: Path) ->
     (path / "metrics.1.jsonl").touch()
     (path / "metrics.r1.jsonl").write_bytes(b'{"format":{"na')
     assert validate(path).ok
+    with Run("killed", resume=path) as run:
+        run.log({"train/loss": 0.5})
+    assert run.attempt == 2  # what died at the start was an attempt too
+    assert not validate(path).problems
 
 
 def test_a_run_that_was_killed_and_resumed_with_a_rewind_is_valid(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blackboxml.manifest import Manifest
-    from blackboxml.merge import JournalFile
+    from blackboxml.model import JournalFile
     from blackboxml.scan import Scan
     from blackboxml.validation.subject import Subject
 
@@ -143,19 +143,20 @@ def _check_ordinals(subject: Subject) -> None:
 def _check_attempts(subject: Subject, journals: list[JournalFile]) -> None:
     """Check that each attempt of a rank follows the one before.
 
-    A rank other than 0 may join a run in any attempt.
+    A journal without a place may have been an attempt too, and a rank other than 0 may join a run
+    in any.
     """
-    previous = -1
+    attempt = ordinal = -1
     for journal in journals:
-        gap = journal.attempt - previous
-        if gap < 0 or (gap > 1 and journal.rank == 0):
-            message = f"attempt {journal.attempt} follows attempt {previous}"
-            if previous < 0:
+        most = attempt + journal.ordinal - ordinal
+        if journal.attempt < attempt or (journal.attempt > most and journal.rank == 0):
+            message = f"attempt {journal.attempt} follows attempt {attempt}"
+            if attempt < 0:
                 message = (
                     f"the first journal of rank {journal.rank} is of attempt {journal.attempt}"
                 )
             subject.report("BB-MRG-003", message, journal.name, line=1, offset=0)
-        previous = journal.attempt
+        attempt, ordinal = journal.attempt, journal.ordinal
 
 
 def _check_process(subject: Subject, session: list[JournalFile]) -> None:

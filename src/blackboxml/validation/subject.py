@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from blackboxml.manifest import Manifest
-    from blackboxml.merge import JournalFile
-    from blackboxml.model import Limits
+    from blackboxml.model import JournalFile, Limits
     from blackboxml.scan import Scan
     from blackboxml.seal import Spill
     from blackboxml.table import GroupSchema

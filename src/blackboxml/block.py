@@ -1,0 +1,95 @@
+"""A block of journal lines, many at a time: cut, checked, parsed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
+
+import numpy as np
+import pyarrow as pa
+
+from blackboxml.journal import SUFFIX_BYTES, Block
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHECK_BYTES: Final = 2**18
+_SUFFIX: Final = b',"crc":""}'
+
+
+def check_lines(data: bytes, line_bytes: int) -> int:
+    """Return how many lines there are, or -1 if a checksum is wrong or a line too long."""
+    count = 0
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", min(start + _CHECK_BYTES, len(data) - 1)) + 1
+        lines = data[start:end].split(b"\n")
+        lines.pop()
+        if not _check_some(lines, line_bytes):
+            return -1
+        count += len(lines)
+        start = end
+    return count
+
+
+def _check_some(lines: list[bytes], line_bytes: int) -> bool:
+    """Tell whether all lines end in their checksum."""
+    if max(map(len, lines)) >= line_bytes or min(map(len, lines)) <= SUFFIX_BYTES:
+        return False
+    suffix = b"".join([line[-SUFFIX_BYTES:-10] + line[-2:] for line in lines])
+    if suffix != _SUFFIX * len(lines):
+        return False
+    digits = b"".join([line[-10:-2] for line in lines])
+    if digits.lower() != digits:
+        return False
+    try:
+        stated = np.frombuffer(bytes.fromhex(digits.decode("ascii")), ">u4")
+    except ValueError:
+        return False
+    found = np.fromiter((crc32(line[:-SUFFIX_BYTES]) for line in lines), np.uint32, len(lines))
+    return bool(np.array_equal(stated, found))
+
+
+def parse_lines(data: bytes, schema: pa.Schema) -> pa.Table | None:
+    """Return records as a table, or None if one does not fit the schema exactly."""
+    import pyarrow.json as pj
+
+    try:
+        return pj.read_json(
+            pa.BufferReader(data),
+            read_options=pj.ReadOptions(block_size=len(data) + 1, use_threads=False),
+            parse_options=pj.ParseOptions(
+                explicit_schema=schema, unexpected_field_behavior="error"
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+
+
+def cut(block: Block, size: int, most: int | None = None) -> Iterator[Block]:
+    """Yield a block in pieces of about a size, each of whole lines.
+
+    Args:
+        block: Whole lines.
+        size: Bytes of a piece.
+        most: How many cuts at the most.
+    """
+    data, start, cuts = block.data, 0, 0
+    while start < len(data) and cuts != most:
+        end = data.find(b"\n", start + size) + 1
+        if not end:
+            break
+        yield Block(block.offset + start, data[start:end])
+        start, cuts = end, cuts + 1
+    if start < len(data):
+        yield Block(block.offset + start, data[start:])
+
+
+def without_end(block: Block) -> Iterator[Block]:
+    """Yield a block, with its last line apart if that is an event: most journals close with one."""
+    place = block.data.rfind(b"\n", 0, -1) + 1
+    if place and b'"metrics"' not in block.data[place:]:
+        yield Block(block.offset, block.data[:place])
+        yield Block(block.offset + place, block.data[place:])
+    else:
+        yield block
