@@ -928,3 +928,16 @@ def test_a_record_lost_from_a_sealed_journal_is_taken_from_its_table(tmp_path: P
         reader = open_run(path)
         assert [[record_answer(each) for each in reader.records(view)] for view in VIEWS] == before
         (path / name).unlink()
+
+
+def test_a_sealed_journal_that_lost_its_end_is_healed_from_the_tables(tmp_path: Path) -> None:
+    lines = [point(seq, {"train/loss": seq / 4}) for seq in range(8)]
+    path = write(tmp_path / "run", {"metrics.jsonl": header() + b"".join(lines) + end(8)})
+    seal(path)
+    whole = open_run(path)
+    wanted = (list(whole.records("all")), whole.arrow("train"), whole.summary())
+    journal = path / "metrics.jsonl"
+    journal.write_bytes(journal.read_bytes()[: -len(lines[7] + end(8))])
+    reader = open_run(path)
+    assert (list(reader.records("all")), reader.arrow("train"), reader.summary()) == wanted
+    assert [problem.rule for problem in reader.problems] == ["BB-SEA-008"]

@@ -7,6 +7,7 @@ every link, filter and declared size before it reads one value.
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import h5py
@@ -78,7 +79,8 @@ class DatasetWriter:
         self.fills = dict(fills)
         self._keys = group.keys
         self._row = 0
-        self._file = h5py.File(path, "x", libver="latest", track_order=True)
+        self._sink = _Sink(path, "xb+")
+        self._file = h5py.File(self._sink, "w", libver="latest", track_order=True)
         chunk = max(1, min(rows, CHUNK_ROWS, 2**25 // (8 * (len(self._keys) + 4))))
         self._options: dict[str, Any] = {
             "shape": (rows,),
@@ -135,7 +137,11 @@ class DatasetWriter:
 
         Args:
             table: Rows of the sealed table's schema.
+
+        Raises:
+            OSError: If the file system refuses.
         """
+        self._sink.check()
         rows = slice(self._row, self._row + table.num_rows)
         if not table.num_rows:
             return
@@ -156,8 +162,49 @@ class DatasetWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file.
+
+        Raises:
+            OSError: If the file system refuses.
+        """
+        with self._sink:
+            self._file.close()
+        if error is None:
+            self._sink.check()
+
+
+class _Sink(io.FileIO):
+    """A file whose failures HDF5 does not see: it could not close the file any more.
+
+    Attributes:
+        error: The first failure.
+    """
+
+    error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise the first failure."""
+        if self.error is not None:
+            raise self.error
+
+    def write(self, data: Any) -> int:
+        """Write all of some bytes."""
+        with memoryview(data) as view:
+            done = 0
+            while done < len(view) and self.error is None:
+                try:
+                    done += super().write(view[done:]) or 0
+                except OSError as error:
+                    self.error = error
+            return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
 
 
 class Dataset:

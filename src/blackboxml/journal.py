@@ -49,7 +49,7 @@ _TAIL_BYTES = 2**16
 _FLOAT_INT64 = float(2**63)
 _INT32_MAX = 2**31 - 1
 # orjson reads an integer beyond 64 bits as a float; such a line goes through the json module.
-_LONG_INTEGER = re.compile(rb"[:,\[]-?[0-9]{19,}[,}\]]")
+_LONG_INTEGER = re.compile(rb"[:,\[]\s*-?[0-9]{19,}\s*[,}\]]")
 
 
 def spell(value: Number) -> Number | str:

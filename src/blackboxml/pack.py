@@ -21,6 +21,7 @@ from blackboxml.seal import (
     scratch_folder,
     seal,
     write_manifest,
+    write_sums,
 )
 from blackboxml.version import __version__
 
@@ -66,6 +67,7 @@ def pack(
         else:
             remove_scratch(directory)
             changed = False
+            write_sums(directory, manifest)
         # A pack that was killed may have left files that the manifest no longer counts.
         for entry in manifest["journals"]:
             directory.remove(entry["file"])

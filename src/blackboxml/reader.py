@@ -384,9 +384,19 @@ class RunReader:
         if any("events" not in entry for entry in entries.values()):
             return False
         tables = [group["table"] for group in self._manifest["groups"].values()]
-        sizes = {journal.name: journal.size for journal in self._journals}
-        sizes |= {name: self._directory.size(name) for name in tables}
-        return all(files.get(name, {}).get("bytes") == size for name, size in sizes.items())
+        listed = {name: said.get("bytes") for name, said in files.items()}
+        if any(listed.get(name) != self._directory.size(name) for name in tables):
+            return False
+        for journal in self._journals:
+            size = listed.get(journal.name)
+            if not isinstance(size, int) or journal.size > size:
+                return False
+            if journal.size < size:
+                message = (
+                    f"{size - journal.size:,} bytes are gone since sealing; the tables have them"
+                )
+                self._report("BB-SEA-008", message, journal.name)
+        return True
 
     def _group(self, group: str | None) -> str:
         """Return the group that is meant."""
