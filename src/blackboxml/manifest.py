@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -96,7 +97,10 @@ def encode(manifest: Manifest) -> bytes:
 
 def dump(document: Manifest) -> bytes:
     """Return a document as JSON for people: indented by two spaces, with a final LF."""
-    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # an integer beyond 64 bits, in a member that is kept as it was found
+        return f"{json.dumps(document, indent=2, ensure_ascii=False)}\n".encode()
 
 
 def new(run_id: str, name: str, tags: Sequence[str], start: float, writer: str) -> Manifest:

@@ -371,7 +371,7 @@ class RunReader:
         )
         self._state = state
 
-    def _tables_count(self) -> bool:
+    def _tables_count(self) -> bool:  # noqa: PLR0911 - one return for each reason
         """Tell whether tables may be taken in place of the journals."""
         if "sealed" not in self._manifest:
             return False
