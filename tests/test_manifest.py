@@ -1,0 +1,189 @@
+"""`run.json`: what is read of it, what is rebuilt, and how it is written."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from blackboxml import manifest as manifests
+from blackboxml.errors import ManifestError, NotARunError, Problem, UnsupportedVersionError
+from blackboxml.files import Directory
+from blackboxml.schema import validator
+from tests import histories
+from tests.histories import TIME, end, event, header, point, write
+from tests.test_reader import rich
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.histories import Files
+
+
+def opened(path: Path, files: Files) -> tuple[dict[str, Any], list[Problem]]:
+    problems: list[Problem] = []
+    with Directory(write(path / "run", files)) as directory:
+        return manifests.open_history(directory, problems=problems)[0], problems
+
+
+def valid() -> dict[str, Any]:
+    """Return the manifest of a run that crashed."""
+    manifest = manifests.new(histories.RUN_ID, "x", ["t"], TIME - 1, "1")
+    attempt = {
+        "attempt": 0,
+        "start": manifests.timestamp(TIME - 1),
+        "status": "running",
+        "process": histories.dead_process(),
+    }
+    return manifest | {"attempts": [attempt], "generation": 3}
+
+
+def encoded(manifest: dict[str, Any]) -> bytes:
+    return json.dumps(manifest).encode()
+
+
+def test_a_valid_manifest_is_taken_as_it_stands(tmp_path: Path) -> None:
+    validator("manifest").validate(valid())
+    files = {"run.json": encoded(valid()), "metrics.jsonl": header() + point(0)}
+    assert opened(tmp_path, files) == (valid(), [])
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        *(("id", value) for value in (None, 3, "", "x" * 32, "A" * 32, "0" * 31)),
+        *(("name", value) for value in (None, 3, "", ["x"])),
+        *(("tags", value) for value in (None, "x", {}, [1], [["x"]])),
+        *(("status", value) for value in (None, "crashed", "", 3, [], {})),
+        *(("start", value) for value in (None, "", "yesterday", 3, [], "9999-99-99T00:00:00")),
+        *(("environment", value) for value in (None, [], "x")),
+        *(("attempts", value) for value in (None, {}, "x", [3], [{}], [{"attempt": 0}])),
+        ("attempts", [{"attempt": "0", "start": "2026-11-21T00:00:00+00:00", "status": "running"}]),
+        ("attempts", [{"attempt": 0, "start": "x", "status": "running"}]),
+        ("attempts", [{"attempt": 0, "start": "2026-11-21T00:00:00+00:00", "status": "odd"}]),
+    ],
+)
+def test_a_member_that_is_not_what_it_should_be_is_rebuilt_from_the_journals(
+    tmp_path: Path, member: str, value: Any
+) -> None:
+    files = {
+        "run.json": encoded(valid() | {member: value, "environment": {"k": 1}} | {member: value}),
+        "metrics.jsonl": header() + point(0) + end(1),
+    }
+    found, problems = opened(tmp_path, files)
+    assert [problem.rule for problem in problems] == ["BB-MAN-001"]
+    assert member in problems[0].message
+    assert found["id"] == histories.RUN_ID
+    assert found["environment"] == ({} if member == "environment" else {"k": 1})
+    assert found["generation"] == 3
+    assert all(check(found[key]) for key, check in manifests.REQUIRED.items())
+    with pytest.raises(ManifestError, match=member):
+        opened(tmp_path / "alone", {"run.json": files["run.json"]})
+
+
+@pytest.mark.parametrize("member", ["end", "exception", "writer", "generation", "lineage"])
+def test_an_optional_member_that_is_wrong_is_left_out(tmp_path: Path, member: str) -> None:
+    found, problems = opened(tmp_path, {"run.json": encoded(valid() | {member: [3]})})
+    assert member not in found or member == "exception"
+    assert [problem.rule for problem in problems] == ["BB-MAN-001"]
+
+
+def test_unknown_members_are_kept(tmp_path: Path) -> None:
+    more = {"org.example": [1, None], "extensions": {"org.example": {"x": 1}}}
+    found, problems = opened(tmp_path, {"run.json": encoded(valid() | more)})
+    assert found == valid() | more
+    assert problems == []
+
+
+def test_a_manifest_is_written_in_the_order_of_the_specification() -> None:
+    shuffled = dict(sorted((valid() | {"z": 1, "lineage": {}}).items()))
+    data = manifests.encode(shuffled)
+    assert list(json.loads(data)) == [
+        *("format", "id", "name", "tags", "status", "start", "environment", "writer"),
+        *("generation", "attempts", "lineage", "z"),
+    ]
+    assert data.startswith(b'{\n  "format": {\n')
+    assert data.endswith(b"}\n")
+
+
+def test_a_member_with_an_integer_of_any_length_is_written_as_it_was_read(tmp_path: Path) -> None:
+    files = {"run.json": encoded(valid() | {"x": 10**30})}
+    found, _ = opened(tmp_path, files)
+    assert json.loads(manifests.encode(found)) == valid() | {"x": 10**30}
+
+
+def test_a_rebuilt_manifest_follows_the_steps_of_the_specification(tmp_path: Path) -> None:
+    files = {
+        "metrics.jsonl": header() + point(0) + point(1),
+        "metrics.1.jsonl": header(first_seq=2, time=TIME + 7) + point(2)[:-1],
+        "metrics.2.jsonl": header(attempt=1, time=TIME + 8),
+        "metrics.3.jsonl": header(attempt=2, time=TIME + 9)
+        + event(0, gap={"records": 1, "reason": ""})
+        + end(1, "failed", exception={"type": "E", "message": "m"}),
+        "metrics.r1.jsonl": header(1) + end(0),
+    }
+    found, problems = opened(tmp_path, files)
+    validator("manifest").validate(found | {"generation": 0})
+    stamp = manifests.timestamp
+    assert [(a["attempt"], a["status"], a["start"], a["end"]) for a in found["attempts"]] == [
+        (0, "interrupted", stamp(TIME - 1), stamp(TIME + 1)),
+        (1, "interrupted", stamp(TIME + 8), stamp(TIME + 8)),
+        (2, "failed", stamp(TIME + 9), stamp(TIME + 1)),
+    ]
+    assert (found["status"], found["end"]) == ("failed", stamp(TIME + 1))
+    assert found["exception"] == {"type": "E", "message": "m"}
+    assert (found["tags"], found["environment"]) == ([], {})
+    assert [problem.rule for problem in problems] == ["BB-MAN-014"]
+
+
+def test_the_least_rank_stands_in_for_rank_zero(tmp_path: Path) -> None:
+    files = {"metrics.r5.jsonl": header(5), "metrics.r3.jsonl": header(3, 2) + end(0)}
+    found, _ = opened(tmp_path, files)
+    assert [(a["attempt"], a["status"]) for a in found["attempts"]] == [(2, "completed")]
+
+
+def test_a_directory_with_journals_of_no_good_header_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(NotARunError):
+        opened(tmp_path, {"metrics.jsonl": b"X" + header() + point(0)})
+
+
+def test_a_damaged_header_beside_a_manifest_is_no_hindrance(tmp_path: Path) -> None:
+    files = {"run.json": encoded(valid()), "metrics.jsonl": b"X" + header() + point(0)}
+    found, problems = opened(tmp_path, files)
+    assert found == valid()
+    assert [problem.rule for problem in problems] == ["BB-JNL-004"]
+
+
+@pytest.mark.parametrize("features", [3, {"x": 1}, "ab", [[]], [3], None])
+def test_features_of_another_type_are_not_taken_for_none(tmp_path: Path, features: Any) -> None:
+    manifest = valid()
+    manifest["format"]["features"] = features
+    files = {"run.json": encoded(manifest), "metrics.jsonl": header()}
+    try:
+        found, problems = opened(tmp_path, files)
+    except UnsupportedVersionError:
+        return
+    assert found["id"] == histories.RUN_ID
+    assert [problem.rule for problem in problems] == ["BB-MAN-001"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, TIME, -1.5, 253402300799.5, 1e300, -1e300])
+def test_a_time_stamp_stays_within_the_calendar(seconds: float) -> None:
+    text = manifests.timestamp(seconds)
+    assert len(text) == len("2026-11-21T14:22:01.120000+00:00")
+    if abs(seconds) < 1e11:
+        assert manifests.seconds(text) == pytest.approx(seconds, abs=1e-6)
+
+
+def test_a_time_without_an_offset_is_universal_time() -> None:
+    assert manifests.seconds("1970-01-01T00:00:10") == 10.0
+    assert manifests.seconds("1970-01-01T01:00:10+01:00") == 10.0
+
+
+def test_a_sealed_manifest_has_nothing_unusable(tmp_path: Path) -> None:
+    from blackboxml.seal import seal
+
+    path = write(tmp_path / "run", rich())
+    seal(path)
+    assert manifests.unusable(json.loads((path / "run.json").read_bytes())) == []
