@@ -15,7 +15,7 @@ import pytest
 # in it. An entry `a < b` in one row lets b import a.
 LAYERS = (
     "errors version",
-    "model < naming scalar files process environment schema extras < config",
+    "model < checksum naming scalar files process environment schema extras < config",
     "journal < metric block < scan < merge table",
     "manifest < status arrays resumption decoded",
     "recorder < writer",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
-from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
 
+from blackboxml.checksum import crc32
 from blackboxml.journal import SUFFIX_BYTES, Block
 
 if TYPE_CHECKING:

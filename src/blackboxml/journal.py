@@ -13,10 +13,10 @@ import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from zlib import crc32
 
 import orjson
 
+from blackboxml.checksum import crc32
 from blackboxml.errors import JournalError, MetricError, UnsupportedVersionError
 from blackboxml.model import (
     FEATURES,

@@ -21,11 +21,11 @@ import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
-from zlib import crc32
 
 import orjson
 
 from blackboxml import naming
+from blackboxml.checksum import crc32
 from blackboxml.errors import MetricError, RunStateError, WriteError
 from blackboxml.files import SYNC_UNSUPPORTED, write_all
 from blackboxml.journal import LINE, encode
