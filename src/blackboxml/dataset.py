@@ -79,6 +79,7 @@ class DatasetWriter:
         self.fills = dict(fills)
         self._keys = group.keys
         self._row = 0
+        self._columns: dict[str, Any] = {}
         self._sink = _Sink(path, "xb+")
         self._file = h5py.File(self._sink, "w", libver="latest", track_order=True)
         chunk = max(1, min(rows, CHUNK_ROWS, 2**25 // (8 * (len(self._keys) + 4))))
@@ -126,6 +127,7 @@ class DatasetWriter:
     ) -> None:
         """Create a variable along `draw`."""
         variable = self._file.create_dataset(name, dtype=kind, fillvalue=fill, **self._options)
+        self._columns[name] = variable
         if fill is not None:
             variable.attrs.create("_FillValue", fill, dtype=kind)
         for attribute, text in attributes.items():
@@ -146,10 +148,10 @@ class DatasetWriter:
         if not table.num_rows:
             return
         for name in COORDINATES:
-            self._file[name][rows] = table.column(name).to_numpy()
+            self._columns[name][rows] = table.column(name).to_numpy()
         for place, key in enumerate(self._keys, start=len(INDEX)):
             values = filled(table.column(place), self.fills.get(key))
-            self._file[self.variables[key]][rows] = values
+            self._columns[self.variables[key]][rows] = values
         self._row = rows.stop
 
     def __enter__(self) -> Self:

@@ -296,16 +296,21 @@ class Tabulator:
         """Yield records, by group and with their values by column, as parts."""
         rank, attempt = journal.rank, journal.attempt
         for group, rows in grouped.items():
-            keys = tuple(dict.fromkeys(key for _, values in rows for key in values))
-            arrays = [_column([values.get(key) for _, values in rows]) for key in keys]
+            columns: dict[Key, list[Any]] = {}
+            for place, (_, values) in enumerate(rows):
+                for key, value in values.items():
+                    if key not in columns:
+                        columns[key] = [None] * len(rows)
+                    columns[key][place] = value
+            arrays = [_column(values) for values in columns.values()]
             rounded: set[tuple[int, int, int]] = set()
-            for key, array in zip(keys, arrays, strict=True):
+            for (key, column), array in zip(columns.items(), arrays, strict=True):
                 self._learn(key, array.type)
-                if array.type == pa.float64():
+                if array.type == pa.float64() and int in set(map(type, column)):
                     rounded |= {
                         (attempt, rank, record.seq)
-                        for record, values in rows
-                        if type(value := values.get(key)) is int and int(float(value)) != value
+                        for (record, _), value in zip(rows, column, strict=True)
+                        if type(value) is int and int(float(value)) != value
                     }
             index = _index(
                 pa.array([record.step for record, _ in rows], pa.int64()),
@@ -314,7 +319,7 @@ class Tabulator:
                 rank,
                 attempt,
             )
-            yield _part(group, keys, index, arrays, frozenset(rounded))
+            yield _part(group, tuple(columns), index, arrays, frozenset(rounded))
 
     def _by_group(self, record: Record) -> dict[str, dict[Key, Any]]:
         """Return the values of a record by group and column."""
@@ -449,13 +454,12 @@ class Tabulator:
 
 def _column(values: Sequence[Any]) -> pa.Array:
     """Return values, None where absent, as bool, int64 or float64: the narrowest that holds all."""
-    kinds = {type(value) for value in values} - {type(None)}
-    if float in kinds:
-        floats = [None if value is None else float(value) for value in values]
-        return pa.array(floats, pa.float64())
-    if int in kinds:
-        integers = [None if value is None else int(value) for value in values]
-        return pa.array(integers, pa.int64())
+    kinds = set(map(type, values)) - {type(None)}
+    for kind, arrow in ((float, pa.float64()), (int, pa.int64())):
+        if kind in kinds:
+            if len(kinds) > 1:
+                values = [None if value is None else kind(value) for value in values]
+            return pa.array(values, arrow)
     return pa.array(values, pa.bool_())
 
 
