@@ -97,7 +97,7 @@ def wanted(files: Files) -> dict[str, Any]:
     }
 
 
-@settings(SLOW, max_examples=80)
+@settings(SLOW, max_examples=60)
 @given(histories.histories())
 def test_an_undamaged_run_is_read_as_the_specification_says(files: Files) -> None:
     points, events, problems = read_all(files)
@@ -115,7 +115,7 @@ def test_an_undamaged_run_is_read_as_the_specification_says(files: Files) -> Non
     ]
 
 
-@settings(SLOW, max_examples=120)
+@settings(SLOW, max_examples=80)
 @given(histories.damaged())
 def test_a_damaged_run_gives_every_record_that_is_left_and_reports_the_rest(files: Files) -> None:
     try:

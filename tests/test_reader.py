@@ -256,7 +256,7 @@ def _check_sums(path: Path) -> None:
     assert listed == there - {"SHA256SUMS"}
 
 
-@settings(SLOW, max_examples=20)
+@settings(SLOW, max_examples=12)
 @given(histories.histories())
 @example({"metrics.jsonl": header()})
 @example({"metrics.jsonl": header() + event(0, gap={"records": 1, "reason": ""}) + end(1)})

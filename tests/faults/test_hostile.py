@@ -101,7 +101,7 @@ odd_values = st.one_of(
 )
 
 
-@settings(SLOW, max_examples=150)
+@settings(SLOW, max_examples=100)
 @given(st.data(), st.booleans())
 def test_a_manifest_may_say_anything(
     runs: dict[bool, Path], data: st.DataObject, packed: bool
@@ -274,7 +274,7 @@ def test_a_manifest_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
 
 
 def test_many_damaged_lines_are_reported_within_bounds(tmp_path: Path) -> None:
-    data = header() + point(0, {"a": 1}) + b"x\n" * 200_000 + point(1, {"a": 2})
+    data = header() + point(0, {"a": 1}) + b"x\n" * 60_000 + point(1, {"a": 2})
     reader = open_run(write(tmp_path / "run", {"metrics.jsonl": data}))
     assert [each.metrics["a"] for each in reader.records()] == [1, 2]
     assert list(reader.records("all"))
@@ -481,7 +481,7 @@ def test_a_manifest_and_a_line_that_do_not_fit_into_memory_are_refused(tmp_path:
     assert child(code, path)["metrics"] == [{"a": 1}, {"b": 1}]
 
 
-def test_sealing_a_million_points_takes_little_more_memory_than_sealing_fewer(
+def test_sealing_many_points_takes_little_more_memory_than_sealing_fewer(
     tmp_path: Path,
 ) -> None:
     code = (
@@ -493,7 +493,7 @@ print(json.dumps({"peak": peak()}))
 """
     )
     peaks = {}
-    for count in (100_000, 800_000):
+    for count in (100_000, 600_000):
         path = tmp_path / str(count)
         path.mkdir()
         with (path / "metrics.jsonl").open("wb") as journal:
@@ -503,12 +503,12 @@ print(json.dumps({"peak": peak()}))
                 journal.write(seal_line(head))
         peaks[count] = child(code, path)["peak"]
         shutil.rmtree(path)
-    assert peaks[800_000] - peaks[100_000] < 100 * 2**20
+    assert peaks[600_000] - peaks[100_000] < 100 * 2**20
 
 
-def test_a_hundred_thousand_names_do_not_fill_the_memory(tmp_path: Path) -> None:
-    """Each record names one metric: as a table that would be 10**10 cells."""
-    count = 100_300
+def test_many_names_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """Each record names one metric: as a table that would be 10**9 cells."""
+    count = 30_300
     path = tmp_path / "run"
     path.mkdir()
     with (path / "metrics.jsonl").open("wb") as journal:
@@ -521,7 +521,8 @@ def test_a_hundred_thousand_names_do_not_fill_the_memory(tmp_path: Path) -> None
         + """
 from blackboxml import open_run
 from blackboxml.errors import LimitError
-reader = open_run(sys.argv[1])
+from blackboxml.model import Limits
+reader = open_run(sys.argv[1], Limits(metric_names=30_000))
 count = len(reader.metrics)
 try:
     reader.arrow("a")
@@ -532,8 +533,8 @@ print(json.dumps({"names": count, "refused": refused, "rules": rules, "peak": pe
 """
     )
     found = child(code, path)
-    assert found["names"] == 100_000
+    assert found["names"] == 30_000
     assert "table_bytes" in found["refused"]
     assert "BB-LIM-001" in found["rules"]
-    assert found["peak"] < 3 * 2**30
+    assert found["peak"] < 2**30
     assert LimitError
