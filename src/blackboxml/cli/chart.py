@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from blackboxml import naming
+from blackboxml.cli.terminal import safe
 from blackboxml.errors import MetricError
 from blackboxml.table import read_keys
-from blackboxml.terminal import safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

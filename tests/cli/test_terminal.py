@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from blackboxml.model import Record, Summary
-from blackboxml.overview import Overview
-from blackboxml.terminal import (
+from blackboxml.cli.overview import Overview
+from blackboxml.cli.terminal import (
     dumps,
     duration,
     metrics_table,
@@ -21,6 +20,7 @@ from blackboxml.terminal import (
     runs_table,
     safe,
 )
+from blackboxml.model import Record, Summary
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

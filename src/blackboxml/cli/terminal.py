@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from rich.console import JustifyMethod
 
+    from blackboxml.cli.overview import Overview
     from blackboxml.model import Number, Record, Summary
-    from blackboxml.overview import Overview
     from blackboxml.reader import RunReader
 
 STYLES: Final = {

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from blackboxml import Run, __version__, open_run
-from blackboxml.cli import _Progress, main
+from blackboxml.cli import main
+from blackboxml.cli.output import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,7 +132,7 @@ def test_listing_loads_no_array_library(tmp_path: Path) -> None:
     record(tmp_path, "live", seal=False)
     code = (
         "import sys\n"
-        "from blackboxml.cli import _Progress, main\n"
+        "from blackboxml.cli import main\nfrom blackboxml.cli.output import Progress\n"
         f"assert main(['list', {str(tmp_path)!r}]) == 0\n"
         "heavy = {'numpy', 'pyarrow', 'polars', 'h5py', 'pandas', 'xarray', 'plotext'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
@@ -207,10 +208,10 @@ def test_a_bar_is_shown_for_long_work_only(monkeypatch: pytest.MonkeyPatch) -> N
     screen = Screen()
     monkeypatch.setattr("sys.stderr", screen)
     monkeypatch.setenv("TERM", "xterm-256color")
-    with _Progress("sealing a run") as progress:
+    with Progress("sealing a run") as progress:
         progress.update(0.25)
     assert screen.getvalue() == ""
-    with _Progress("sealing a run") as progress:
+    with Progress("sealing a run") as progress:
         progress.update(0.5)
         progress._start()  # as the timer does after two seconds
     assert "sealing a run" in screen.getvalue()

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from blackboxml import Run, open_run
-from blackboxml.plot import _pieces, _thin, choose, draw, ticks
+from blackboxml.cli.chart import _pieces, _thin, choose, draw, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

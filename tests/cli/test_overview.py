@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from blackboxml import Run, RunWriter, open_run
-from blackboxml.overview import describe, follow, in_order, last_points
+from blackboxml.cli.overview import describe, follow, in_order, last_points
 from blackboxml.pack import pack
 from blackboxml.seal import seal
 
