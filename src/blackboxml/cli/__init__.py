@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     with output.warnings_shown():
         try:
-            status: int = arguments.run(arguments)
+            status: int = arguments.execute(arguments)
             sys.stdout.flush()
         except BrokenPipeError:
             # Whoever read us has left. Python would complain once more when it flushes at exit.
@@ -95,7 +95,7 @@ def _make_parser() -> argparse.ArgumentParser:
         added = commands.add_parser(
             name, help=text, description=f"{text}.", epilog=f"example: {example}", **options
         )
-        added.set_defaults(command=name, run=run)
+        added.set_defaults(command=name, execute=run)
         return added
 
     for command in COMMANDS:
