@@ -21,7 +21,7 @@ LAYERS = (
     "recorder < writer",
     "dataset < sealed < seal < pack",
     "reader legacy",
-    "collection validation repair",
+    "collection validation repair interchange",
     "frontends backends converters",
     "cli",
 )
