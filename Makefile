@@ -13,7 +13,7 @@ DEVELOP := $(VENV)/.stamp-develop
 LOGS := blackboxml_logs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench build clean
+.PHONY: help demo test check rules bench build clean
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | sort | expand -t 10
@@ -32,6 +32,9 @@ check: $(DEVELOP) ## Lint, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+rules: $(DEVELOP) ## Tell whether the catalogue of rules is what spec/ says
+	$(BIN)/python spec/rules.py
 
 bench: $(INSTALLED) ## Measure against the bars and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
