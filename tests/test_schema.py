@@ -1,11 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,17 +12,6 @@ from blackboxml import schema
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISHED = ROOT / "schemas" / schema.VERSION
 NAMES = sorted(path.name.removesuffix(".schema.json") for path in PUBLISHED.glob("*.json"))
-
-
-def test_an_editable_install_reads_the_schemas_of_the_repository() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from blackboxml import schema; print(schema.folder())"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd="/",
-    )
-    assert Path(done.stdout.strip()) == PUBLISHED
 
 
 def test_the_names_are_those_of_the_published_files() -> None:
@@ -72,46 +57,3 @@ def references(node: object) -> list[str]:
 def test_an_unknown_schema_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(ValueError, match=f"'nonsense'; there are: .*{NAMES[0]}"):
         schema.validator("nonsense")
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder],
-        check=True,
-        cwd=ROOT,
-    )
-    (built,) = folder.glob("blackboxml-*.whl")
-    return built
-
-
-def test_a_wheel_carries_every_schema_unchanged(wheel: Path) -> None:
-    prefix = f"blackboxml/schemas/{schema.VERSION}/"
-    with zipfile.ZipFile(wheel) as archive:
-        inside = {
-            name.removeprefix(prefix): archive.read(name)
-            for name in archive.namelist()
-            if name.startswith(prefix)
-        }
-    assert inside == {path.name: path.read_bytes() for path in PUBLISHED.iterdir()}
-
-
-def test_an_installed_wheel_finds_its_schemas(wheel: Path, tmp_path: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)
-    code = (
-        "from blackboxml import schema\n"
-        "print(schema.folder())\n"
-        "[schema.validator(name) for name in schema.names()]"
-    )
-    # The path names the unpacked wheel alone, so that the checkout is not what is imported.
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    )
-    assert Path(done.stdout.strip()) == tmp_path.resolve() / "blackboxml" / "schemas" / "1.0"

@@ -9,35 +9,27 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blackboxml.errors import BlackboxError
+from blackboxml import published
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jsonschema.protocols import Validator
     from referencing import Registry
 
-VERSION = "1.0"
+VERSION = published.VERSION
 _SUFFIX = ".schema.json"
 
 
-@cache
 def folder() -> Path:
     """The folder with the schemas of this version.
 
     Raises:
         BlackboxError: The installation lacks them.
     """
-    here = Path(__file__).resolve()
-    for parent in (here.parent, here.parents[2]):
-        candidate = parent / "schemas" / VERSION
-        if candidate.is_dir():
-            return candidate
-    raise BlackboxError(
-        f"{here.parent}: the JSON Schemas of version {VERSION} are not installed; "
-        "mend it with: pip install --force-reinstall blackboxml"
-    )
+    return published.folder("schemas")
 
 
 def names() -> list[str]:
