@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.cli import output
-from blackboxml.cli.commands import clean, plot, seal, show, tail, validate
+from blackboxml.cli.commands import clean, conformance, plot, seal, show, tail, validate
 from blackboxml.cli.commands import list as list_
 from blackboxml.cli.status import BAD, CLOSED_PIPE, INTERRUPTED
 from blackboxml.errors import BlackboxError
@@ -25,7 +25,7 @@ from blackboxml.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS: Final = (list_, show, tail, plot, seal, validate, clean)
+COMMANDS: Final = (list_, show, tail, plot, seal, validate, clean, conformance)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
