@@ -21,7 +21,7 @@ LAYERS = (
     "recorder < writer",
     "dataset < sealed < seal < pack",
     "reader legacy",
-    "collection validation repair interchange",
+    "collection validation repair interchange < conformance",
     "frontends backends converters",
     "cli",
 )
