@@ -940,4 +940,4 @@ def test_a_sealed_journal_that_lost_its_end_is_healed_from_the_tables(tmp_path: 
     journal.write_bytes(journal.read_bytes()[: -len(lines[7] + end(8))])
     reader = open_run(path)
     assert (list(reader.records("all")), reader.arrow("train"), reader.summary()) == wanted
-    assert [problem.rule for problem in reader.problems] == ["BB-SEA-008"]
+    assert [problem.rule for problem in reader.problems] == ["BB-INT-009"]

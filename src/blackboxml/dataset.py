@@ -226,7 +226,7 @@ class Dataset:
             self._file = h5py.File(path, "r", locking=False)
         except OSError as error:
             message = f"{path} is not readable as HDF5: {error}"
-            raise TableError(message) from None
+            raise TableError(message, "BB-DAT-016") from None
         try:
             self.names = _check(self._file, limits)
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -234,7 +234,7 @@ class Dataset:
             if isinstance(error, TableError):
                 raise
             message = f"{path} is damaged: {error}"
-            raise TableError(message) from None
+            raise TableError(message, "BB-DAT-016") from None
 
     def read(self, name: str, rows: slice) -> npt.NDArray[Any]:
         """Return rows of a variable, shape (rows,).
@@ -246,7 +246,7 @@ class Dataset:
             values: npt.NDArray[Any] = self._file[name][rows]
         except OSError as error:
             message = f"variable {name!r} is damaged: {error}"
-            raise TableError(message) from None
+            raise TableError(message, "BB-DAT-017") from None
         return values
 
     def attributes(self, name: str | None = None) -> dict[str, Any]:
@@ -267,7 +267,7 @@ class Dataset:
             if isinstance(error, TableError):
                 raise
             message = f"the attributes of {name or 'the file'!r} are damaged: {error}"
-            raise TableError(message) from None
+            raise TableError(message, "BB-DAT-016") from None
         return found
 
     def shape_of(self, name: str) -> tuple[int, ...]:
@@ -313,7 +313,7 @@ def choose_fill(kind: pa.DataType, used: set[int]) -> Any:
         if place not in used:
             return candidate
     message = f"a {kind} column holds every value that could stand for 'not logged'"
-    raise TableError(message)
+    raise TableError(message, "BB-DAT-010")
 
 
 def fill_candidates(kind: pa.DataType) -> tuple[Any, ...]:
@@ -355,10 +355,10 @@ def _read_attribute(attributes: Any, key: str) -> Any:
     number = isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID)
     if not text and not number:
         message = f"the attribute {key!r} is neither a text of fixed length nor numbers"
-        raise TableError(message)
+        raise TableError(message, "BB-DAT-012")
     if identity.get_storage_size() > _ATTRIBUTE_BYTES:
         message = f"the attribute {key!r} has {identity.get_storage_size():,} bytes"
-        raise TableError(message)
+        raise TableError(message, "BB-LIM-005")
     value = attributes[key]
     if text:
         return value.decode() if isinstance(value, bytes) else str(value)
@@ -369,7 +369,7 @@ def _check(file: Any, limits: Limits) -> list[str]:
     """Return the variables of a file after looking at everything that could do harm."""
     if len(file) > limits.metric_names:
         message = f"{file.filename} holds {len(file):,} objects"
-        raise TableError(message)
+        raise TableError(message, "BB-LIM-005")
     _check_attributes("/", file)
     names = []
     declared = 0
@@ -377,15 +377,15 @@ def _check(file: Any, limits: Limits) -> list[str]:
         link = file.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             message = f"{name!r} is a link to another place; it is not followed"
-            raise TableError(message)
+            raise TableError(message, "BB-DAT-012")
         if file.get(name, getclass=True) is not h5py.Dataset:
             message = f"{name!r} is not a variable"
-            raise TableError(message)
+            raise TableError(message, "BB-DAT-012")
         variable = file[name]
         declared += _check_variable(name, variable)
         if declared > limits.table_bytes:
             message = f"it declares {declared:,} bytes, a reader accepts {limits.table_bytes:,}"
-            raise TableError(message)
+            raise TableError(message, "BB-LIM-005")
         _check_attributes(name, variable)
         names.append(name)
     return names
@@ -398,16 +398,22 @@ def _check_variable(name: str, variable: Any) -> int:
         TableError: If it reads other files, runs a plug-in, or is not plain numbers.
     """
     creation = variable.id.get_create_plist()
-    if variable.is_virtual or variable.external or variable.chunks is None:
-        message = f"{name!r} keeps its values outside the file, or not in chunks"
-        raise TableError(message)
+    if variable.is_virtual or variable.external:
+        message = f"{name!r} keeps its values outside the file"
+        raise TableError(message, "BB-DAT-012")
+    if variable.chunks is None:
+        message = f"{name!r} does not keep its values in chunks"
+        raise TableError(message, "BB-DAT-011")
     filters = {creation.get_filter(index)[0] for index in range(creation.get_nfilters())}
     if filters != _FILTERS:
         message = f"{name!r} has the filters {sorted(filters)}, wanted {sorted(_FILTERS)}"
-        raise TableError(message)
-    if variable.dtype not in _PLAIN or variable.ndim != 1:
-        message = f"{name!r} is of type {variable.dtype} and shape {variable.shape}"
-        raise TableError(message)
+        raise TableError(message, "BB-DAT-011")
+    if variable.dtype not in _PLAIN:
+        message = f"{name!r} is of type {variable.dtype}"
+        raise TableError(message, "BB-DAT-007" if variable.dtype.kind in "biuf" else "BB-DAT-012")
+    if variable.ndim != 1:
+        message = f"{name!r} has the shape {variable.shape}, wanted one dimension"
+        raise TableError(message, "BB-DAT-004")
     return int(max(variable.shape[0], variable.chunks[0]) * variable.dtype.itemsize)
 
 
@@ -419,4 +425,4 @@ def _check_attributes(name: str, target: Any) -> None:
         number = isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID)
         if not (text or number or key in _ATTACHMENTS):
             message = f"the attribute {key!r} of {name!r} is neither a fixed text nor a number"
-            raise TableError(message)
+            raise TableError(message, "BB-DAT-012")

@@ -73,7 +73,20 @@ class JournalError(FormatError):
 
 
 class TableError(FormatError):
-    """A sealed table or dataset is missing, damaged or unsafe to open."""
+    """A sealed table or dataset is missing, damaged or unsafe to open.
+
+    Attributes:
+        rule: Identifier of the rule that the file breaks.
+    """
+
+    def __init__(self, message: str, rule: str = "BB-TAB-016") -> None:
+        """Keep the rule beside the message."""
+        super().__init__(message, rule)
+        self.rule = rule
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0])
 
 
 class UnsupportedVersionError(FormatError):

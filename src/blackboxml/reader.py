@@ -395,7 +395,7 @@ class RunReader:
                 message = (
                     f"{size - journal.size:,} bytes are gone since sealing; the tables have them"
                 )
-                self._report("BB-SEA-008", message, journal.name)
+                self._report("BB-INT-009", message, journal.name)
         return True
 
     def _group(self, group: str | None) -> str:
@@ -421,7 +421,8 @@ class RunReader:
         except (TableError, UnsafePathError) as error:
             if self.packed or group not in self._decode().schemas:
                 raise
-            self._report("BB-TAB-012", f"{error}; the journal is read instead", name)
+            rule = getattr(error, "rule", "BB-LAY-009")
+            self._report(rule, f"{error}; the journal is read instead", name)
             table = self._decode().table(group, self._identity())
         if columns is not None:
             self._require(table, columns)

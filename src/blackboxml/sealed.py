@@ -299,7 +299,7 @@ def open_table(directory: Directory, name: str, limits: Limits = LIMITS) -> pq.P
         descriptor = directory.open(name)
     except FileNotFoundError:
         message = f"{directory.path / name} is missing; `blackbox seal {directory.path}` makes it"
-        raise TableError(message) from None
+        raise TableError(message, "BB-INT-009") from None
     try:
         # Opened by descriptor: what was checked is what is read, even if the name changes.
         source = pa.OSFile(f"/dev/fd/{descriptor}")
@@ -313,8 +313,9 @@ def open_table(directory: Directory, name: str, limits: Limits = LIMITS) -> pq.P
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message) from None
     if wrong:
-        message = f"{directory.path / name} is not a table of a run: {wrong}"
-        raise TableError(message)
+        rule, found = wrong
+        message = f"{directory.path / name} is not a table of a run: {found}"
+        raise TableError(message, rule)
     declared = metadata.num_rows * metadata.num_columns * 8
     if declared > limits.table_bytes:
         message = (
@@ -326,17 +327,17 @@ def open_table(directory: Directory, name: str, limits: Limits = LIMITS) -> pq.P
     return file
 
 
-def _wrong(file: pq.ParquetFile) -> str | None:
-    """Return what a table of a run must not be, looking at no value of it."""
+def _wrong(file: pq.ParquetFile) -> tuple[str, str] | None:
+    """Return what a table of a run must not be, and the rule; no value of it is looked at."""
     schema, metadata = file.schema_arrow, file.metadata
     leading = [(column.name, column.type) for column in list(schema)[: len(INDEX)]]
     if leading != [*INDEX.items()]:
-        return f"it begins with {leading!r:.200}"
+        return "BB-TAB-005", f"it begins with {leading!r:.200}"
     if len(set(schema.names)) < len(schema.names):
-        return "two columns have one name"
+        return "BB-TAB-006", "two columns have one name"
     for column in list(schema)[len(INDEX) :]:
         if column.type not in _TYPE_NAMES:
-            return f"column {column.name!r:.80} is of type {column.type}"
+            return "BB-TAB-007", f"column {column.name!r:.80} is of type {column.type}"
     read_keys(schema)
     rows = 0
     for place in range(metadata.num_row_groups):
@@ -344,9 +345,10 @@ def _wrong(file: pq.ParquetFile) -> str | None:
         rows += group.num_rows
         counts = {group.column(at).num_values for at in range(group.num_columns)}
         if counts != {group.num_rows}:
-            return f"row group {place} has {group.num_rows} rows and {sorted(counts)} values"
+            found = f"row group {place} has {group.num_rows} rows and {sorted(counts)} values"
+            return "BB-TAB-016", found
     if rows != metadata.num_rows:
-        return f"it declares {metadata.num_rows} rows, its row groups {rows}"
+        return "BB-TAB-016", f"it declares {metadata.num_rows} rows, its row groups {rows}"
     return None
 
 
@@ -355,7 +357,7 @@ def _check_index(rows: pa.Table, name: str) -> pa.Table:
     for column in INDEX:
         if column in rows.column_names and rows.column(column).null_count:
             message = f"{name} has a null in {column}"
-            raise TableError(message)
+            raise TableError(message, "BB-TAB-005")
     return rows
 
 
@@ -380,7 +382,7 @@ def read_table(
         return _check_index(file.read(columns=wanted), name)
     except (pa.ArrowException, OSError) as error:
         message = f"{directory.path / name} is damaged: {error}"
-        raise TableError(message) from None
+        raise TableError(message, "BB-TAB-017") from None
     finally:
         file.close(force=True)
 
@@ -397,7 +399,7 @@ def iterate_table(directory: Directory, name: str, limits: Limits) -> Iterator[p
             yield _check_index(file.read_row_group(place), name)
     except (pa.ArrowException, OSError) as error:
         message = f"{directory.path / name} is damaged: {error}"
-        raise TableError(message) from None
+        raise TableError(message, "BB-TAB-017") from None
     finally:
         file.close(force=True)
 
