@@ -16,9 +16,9 @@ import pytest
 LAYERS = (
     "errors version < published",
     "model < checksum naming scalar files process environment schema extras < config",
-    "journal < metric block < scan < merge table",
+    "journal < metric block < scan < merge table < media following",
     "manifest < status arrays resumption decoded",
-    "recorder < writer",
+    "documents recorder < media_recorder < writer",
     "dataset < sealed < seal < pack",
     "reader legacy",
     "collection validation repair interchange < conformance",

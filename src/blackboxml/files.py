@@ -30,6 +30,8 @@ _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _BLOCK = 2**20
 
+_LINKS_UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+
 SYNC_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What a file system says that cannot sync a file or a directory."""
 
@@ -229,6 +231,52 @@ class Directory:
             self.remove(temporary)
             raise
         self.sync()
+
+    def subfolder(self, name: str) -> Directory:
+        """Open a folder inside, links not followed; it is made if it is missing.
+
+        Raises:
+            OSError: If the file system refuses, or the name is that of something else.
+        """
+        try:
+            os.mkdir(name, dir_fd=self.fd)
+        except FileExistsError:
+            pass
+        else:
+            self.sync()
+        folder = object.__new__(Directory)
+        folder.path = self.path / name
+        folder.fd = os.open(name, _OPEN | os.O_DIRECTORY, dir_fd=self.fd)
+        return folder
+
+    def settle(self, scratch: str, stem: str, suffix: str) -> str:
+        """Give a file that is whole a name that nobody else has, and return it.
+
+        It is `stem` and `suffix`, with `-2`, `-3`, … between them when that is taken.
+
+        Raises:
+            OSError: If the file system refuses.
+        """
+        number = 1
+        while True:
+            name = f"{stem}{f'-{number}' if number > 1 else ''}{suffix}"
+            number += 1
+            try:
+                os.link(scratch, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                if error.errno not in _LINKS_UNSUPPORTED:
+                    raise
+                # A file system without hard links: the name is claimed, and then replaced.
+                try:
+                    os.close(self.create(name))
+                except FileExistsError:
+                    continue
+                self.rename(scratch, name)
+                return name
+            self.remove(scratch)
+            return name
 
     def rename(self, old: str, new: str) -> None:
         """Rename inside the directory; the new name is replaced if it exists."""

@@ -122,15 +122,22 @@ def parse(line: bytes) -> dict[str, Any]:
     return document
 
 
-def read_header(document: dict[str, Any], known: frozenset[str] = FEATURES) -> Header:
+def read_header(
+    document: dict[str, Any], known: frozenset[str] = FEATURES, name: str = JOURNAL_FORMAT
+) -> Header:
     """Return the header that a document states.
+
+    Args:
+        document: The first line of a journal.
+        known: Features that the reader understands.
+        name: Name of the format: of a metrics journal, or of a media journal.
 
     Raises:
         JournalError: If it is not a journal's header.
         UnsupportedVersionError: If it needs a newer reader.
     """
     try:
-        check_format(document, JOURNAL_FORMAT, known)
+        check_format(document, name, known)
         run = document["run"]
         header = Header(
             run_id=run["id"],

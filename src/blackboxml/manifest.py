@@ -28,7 +28,7 @@ from blackboxml.model import FEATURES, INT64_MAX, LIMITS, MANIFEST, RUN_FORMAT, 
 from blackboxml.scan import check_event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from blackboxml.files import Directory
     from blackboxml.model import JournalFile
@@ -62,6 +62,7 @@ SEALED: Final = ("sealed", "groups", "journals", "files")
 """The members that only a sealed run has."""
 
 
+_EXCEPTION_CHARACTERS: Final = 20_000
 _FIRST_SECOND: Final = -62135596800.0
 _LAST_SECOND: Final = 253402300799.0
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -485,3 +486,28 @@ _OPTIONAL: Final[dict[str, Callable[[object], bool]]] = {
     "generation": _is_count,
     "lineage": _is_object,
 }
+
+
+def clip(exception: Mapping[str, str]) -> dict[str, str]:
+    """Return what is said of an exception as it fits into a line of a journal."""
+    return {
+        key: text[:_EXCEPTION_CHARACTERS].encode(errors="replace").decode()
+        for key, text in exception.items()
+    }
+
+
+def check_size(manifest: Manifest) -> None:
+    """Refuse what does not fit into the manifest, or into the header of a journal.
+
+    Raises:
+        ValueError: Naming it.
+    """
+    for what, limit in (("tags", LIMITS.line_bytes // 2), ("environment", LIMITS.manifest_bytes)):
+        try:
+            size = len(orjson.dumps(manifest[what]))
+        except TypeError as error:
+            message = f"the {what} of the run cannot be written as JSON: {error}"
+            raise ValueError(message) from None
+        if size > limit // 2:
+            message = f"the {what} of the run have {size:,} bytes, wanted at most {limit // 2:,}"
+            raise ValueError(message)

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 from blackboxml import naming
 from blackboxml.errors import JournalError, Problem, UnsafePathError, UnsupportedVersionError
 from blackboxml.journal import decode, read_header
-from blackboxml.model import FEATURES, LIMITS, JournalFile, Limits, Mark, Record, Rewind
+from blackboxml.model import (
+    FEATURES,
+    JOURNAL_FORMAT,
+    LIMITS,
+    MEDIA_FORMAT,
+    JournalFile,
+    Limits,
+    Mark,
+    Record,
+    Rewind,
+)
 from blackboxml.scan import Scan
 
 if TYPE_CHECKING:
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from blackboxml.files import Directory
     from blackboxml.scan import Event
 
+_FORMATS: dict[naming.JournalStem, str] = {"metrics": JOURNAL_FORMAT, "media": MEDIA_FORMAT}
 _MARK_RECORDS = 256
 _HEAD_BYTES = 8192
 _BLOCK_BYTES = 2**20
@@ -38,6 +49,7 @@ def find_journals(  # noqa: C901 - one branch for each thing a hostile name may 
     run_id: str | None = None,
     known: frozenset[str] = FEATURES,
     *,
+    stem: naming.JournalStem = "metrics",
     share: bool = True,
 ) -> list[JournalFile]:
     """Return the journals of a run in merge order, each with the records that count from it.
@@ -51,6 +63,7 @@ def find_journals(  # noqa: C901 - one branch for each thing a hostile name may 
         problems: Receives what was found.
         run_id: The id of the run if the manifest tells it; journals of another run are left out.
         known: Features that the reader understands.
+        stem: Which journals: those of metrics, or those of media.
         share: Share out the records that several journals of one attempt hold. Otherwise each
             comes once and whole, without a look at its records.
 
@@ -61,10 +74,10 @@ def find_journals(  # noqa: C901 - one branch for each thing a hostile name may 
     by_rank: dict[int, list[JournalFile]] = {}
     refusal: UnsupportedVersionError | None = None
     for name in directory.names():
-        if (place := naming.parse_journal_name(name)) is None:
+        if (place := naming.parse_journal_name(name, stem)) is None:
             continue
         try:
-            journal = _open(directory, name, place, limits, known, found)
+            journal = _open(directory, name, place, limits, known, found, _FORMATS[stem])
         except UnsafePathError as error:
             found.append(Problem("BB-LAY-009", "error", str(error), name))
             continue
@@ -143,6 +156,7 @@ def _open(  # noqa: PLR0917
     limits: Limits,
     known: frozenset[str],
     problems: list[Problem],
+    form: str,
 ) -> JournalFile | None:
     """Return what the first lines of a journal say, or None if none is committed."""
     with directory.reading(name) as descriptor:
@@ -161,7 +175,7 @@ def _open(  # noqa: PLR0917
         problems.append(Problem("BB-JNL-002", "error", message, name, line=1, offset=0))
         return journal
     try:
-        header = read_header(decode(line), known)
+        header = read_header(decode(line), known, form)
     except JournalError as error:
         problems.append(Problem(error.rule, "error", str(error), name, line=1, offset=0))
         return journal

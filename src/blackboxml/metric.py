@@ -27,7 +27,11 @@ class Vocabulary:
         self.known: set[str] = set()
 
     def convert(
-        self, metrics: object, step: object, ranks: Mapping[str, Mapping[str, Any]] | None
+        self,
+        metrics: object,
+        step: object,
+        ranks: Mapping[str, Mapping[str, Any]] | None,
+        time: object = None,
     ) -> Point:
         """Return what was logged as plain JSON values, owing nothing to the caller's objects.
 
@@ -35,9 +39,10 @@ class Vocabulary:
             metrics: A mapping of names to numbers.
             step: An integer, or None for an automatic step.
             ranks: Statistics across ranks by metric name, or None.
+            time: Unix seconds, or None for now.
 
         Raises:
-            MetricError: If a name, a value or the step cannot be stored.
+            MetricError: If a name, a value, the step or the time cannot be stored.
         """
         if not isinstance(metrics, Mapping):
             message = f"log() takes a mapping of names to numbers, got {type(metrics).__name__}"
@@ -58,7 +63,10 @@ class Vocabulary:
             except ValueError as error:
                 raise _refusal(name, error) from None
             values[own] = number if number - number == 0 else spell(number)
-        point: Point = {"step": None if step is None else read_step(step), "metrics": values}
+        point: Point = {"step": None if step is None else read_step(step)}
+        if time is not None:
+            point["time"] = read_time(time)
+        point["metrics"] = values
         if ranks is not None:
             if not isinstance(ranks, Mapping):
                 message = f"ranks is {ranks!r:.80}, wanted statistics by metric name"
@@ -101,6 +109,23 @@ def read_step(step: object) -> int:
         message = f"step: {error}"
         raise MetricError(message) from None
     return number
+
+
+def read_time(time: object) -> float:
+    """Return a moment as Unix seconds.
+
+    Raises:
+        MetricError: If it is no finite number.
+    """
+    try:
+        seconds = float(to_number(time))
+    except ValueError as error:
+        message = f"time: {error}"
+        raise MetricError(message) from None
+    if seconds - seconds != 0:
+        message = f"time is {seconds}, wanted Unix seconds"
+        raise MetricError(message)
+    return seconds
 
 
 def _refusal(name: str, error: ValueError) -> MetricError:

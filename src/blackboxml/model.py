@@ -28,6 +28,7 @@ INT64_MAX: Final = 2**63 - 1
 
 RUN_FORMAT: Final = "blackbox-run"
 JOURNAL_FORMAT: Final = "blackbox-journal"
+MEDIA_FORMAT: Final = "blackbox-media"
 CONFIG_FORMAT: Final = "blackbox-config"
 TABLE_FORMAT: Final = "blackbox-table"
 DATASET_FORMAT: Final = "blackbox-dataset"
@@ -55,6 +56,7 @@ class Limits:
         metric_names: Distinct metric names in a run.
         files: Files in a run.
         table_bytes: Decoded size of one table: rows × columns × 8 bytes.
+        media_bytes: Size of one file of a medium that is read into memory.
     """
 
     manifest_bytes: int = 16 * 2**20
@@ -65,6 +67,7 @@ class Limits:
     metric_names: int = 100_000
     files: int = 1_000_000
     table_bytes: int = 2 * 2**30
+    media_bytes: int = 2 * 2**30
 
 
 LIMITS: Final = Limits()
@@ -92,6 +95,39 @@ class Record:
     attempt: int
     metrics: dict[str, Number]
     ranks: dict[str, dict[str, Number]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRecord:
+    """Something other than numbers that was logged at a step: a text, an image, a file.
+
+    Attributes:
+        seq: Position in the media journal of this rank and attempt, from 0.
+        step: The caller's step, int64.
+        time: Unix seconds, UTC.
+        rank: Rank of the writer, from 0.
+        attempt: Which start of the run wrote it, from 0.
+        name: Its name, with its group as that of a metric.
+        kind: `text`, `image`, `histogram`, …; one of a later version is given as it stands.
+        value: The thing itself, None where it is in a file.
+        file: Path of its file inside the run, None where there is a value.
+        bytes: Size of the file, None where there is a value.
+        sha256: Digest of the file, None where it was not computed.
+        media_type: Such as `image/png`, None where it was not said.
+    """
+
+    seq: int
+    step: int
+    time: float
+    rank: int
+    attempt: int
+    name: str
+    kind: str
+    value: Any = None
+    file: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    media_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

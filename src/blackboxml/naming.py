@@ -12,13 +12,16 @@ from collections import Counter
 from datetime import UTC
 from hashlib import sha256
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from blackboxml.errors import MetricError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
     from datetime import datetime
+
+JournalStem = Literal["metrics", "media"]
+"""What a journal holds, and what its name begins with."""
 
 MAX_NAME_BYTES: Final = 1024
 """Length of a metric's name in UTF-8."""
@@ -205,13 +208,13 @@ def file_stems(groups: Iterable[str]) -> dict[str, str]:
     return stems
 
 
-def journal_name(rank: int, ordinal: int, stem: str = "metrics") -> str:
+def journal_name(rank: int, ordinal: int, stem: JournalStem = "metrics") -> str:
     """Return the file name of a journal, such as `metrics.r3.1.jsonl`.
 
     Args:
         rank: Rank of the writer, from 0; rank 0 is left out of the name.
         ordinal: Which journal of that rank, from 0; 0 is left out of the name.
-        stem: `metrics` or `media`.
+        stem: What the journal holds.
 
     Raises:
         ValueError: `rank` or `ordinal` is not in 0 … 2^31 - 1.
@@ -222,12 +225,12 @@ def journal_name(rank: int, ordinal: int, stem: str = "metrics") -> str:
     return f"{stem}{f'.r{rank}' if rank else ''}{f'.{ordinal}' if ordinal else ''}.jsonl"
 
 
-def parse_journal_name(filename: str, stem: str = "metrics") -> tuple[int, int] | None:
+def parse_journal_name(filename: str, stem: JournalStem = "metrics") -> tuple[int, int] | None:
     """Return rank and ordinal of the journal of that name, or None where it names none.
 
     Args:
         filename: Name of the file, without its directory.
-        stem: `metrics` or `media`.
+        stem: What the journal holds.
     """
     found = re.fullmatch(
         rf"{re.escape(stem)}(?:\.r([1-9][0-9]{{0,9}}))?(?:\.([1-9][0-9]{{0,9}}))?\.jsonl",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +18,21 @@ from blackboxml.config import decode_config
 from blackboxml.errors import (
     Findings,
     FormatError,
-    JournalError,
     LimitError,
     Problem,
     TableError,
     UnsafePathError,
 )
 from blackboxml.files import Directory
-from blackboxml.journal import check_format, check_sequence, parse, read_record, read_tail
-from blackboxml.merge import Cuts, find_journals
+from blackboxml.journal import check_format, parse, read_record
+from blackboxml.merge import Cuts
 from blackboxml.model import (
     CONFIG,
     CONFIG_FORMAT,
     LIMITS,
     MANIFEST,
     Limits,
+    MediaRecord,
     Record,
     Rewind,
     Summary,
@@ -51,8 +50,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from blackboxml.decoded import Decoded
+    from blackboxml.following import Follower
     from blackboxml.manifest import Manifest
-    from blackboxml.model import JournalFile, ReaderStatus
+    from blackboxml.model import ReaderStatus
 
 Snapshot = tuple[tuple[str, int], ...]
 
@@ -231,6 +231,31 @@ class RunReader:
                     if not cuts.supersede(record):
                         yield record
 
+    def media(self, view: View = "effective") -> Iterator[MediaRecord]:
+        """Yield what was logged besides numbers, in merge order: texts, images, files.
+
+        Args:
+            view: `effective` leaves out what a rewind superseded, `all` does not.
+
+        Raises:
+            ValueError: If there is no such view.
+        """
+        from blackboxml.media import read_media
+
+        _check_view(view)
+        yield from read_media(self._directory, self.id, view, self._limits, self.problems)
+
+    def load(self, record: MediaRecord) -> bytes:
+        """Return the content of the file of a medium.
+
+        Raises:
+            ValueError: If the medium has a value and no file.
+            FormatError: If the file is missing, or not the one that was recorded.
+        """
+        from blackboxml.media import load_file
+
+        return load_file(self._directory, record, self._limits.media_bytes)
+
     def arrow(
         self,
         group: str | None = None,
@@ -337,22 +362,26 @@ class RunReader:
         """Yield points as a live run logs them, until it ends; each comes once.
 
         Args:
-            from_start: Begin with the points that are there already.
+            from_start: Begin with the points that are there at this call; otherwise with those
+                that come after it.
             poll: Seconds between two looks at the files.
             timeout: Seconds without a new point after which to stop, None for never.
         """
+        from blackboxml.following import Follower
+
         if from_start and self.packed:
-            yield from self.records("all")
-            return
-        scans: dict[str, Scan] = {}
-        seen: dict[tuple[int, int], int] = {}
-        names: set[str] = set()
+            return self.records("all")
+        follower = Follower(self._directory, self.id, self._limits, self.problems)
         if not from_start:
-            self._skip(scans, seen, names)
+            follower.skip()
+        return self._follow(follower, poll, timeout)
+
+    def _follow(self, follower: Follower, poll: float, timeout: float | None) -> Iterator[Record]:
+        """Yield what a follower finds until the run ends."""
         quiet = time.monotonic()
         while True:
             over = self.status not in {"running", "stale"}
-            for record in self._new_records(scans, seen, names):
+            for record in follower.new():
                 quiet = time.monotonic()
                 yield record
             if over or (timeout is not None and time.monotonic() - quiet >= timeout):
@@ -484,40 +513,6 @@ class RunReader:
                 if not cuts.supersede(record):
                     yield record
 
-    def _skip(
-        self, scans: dict[str, Scan], seen: dict[tuple[int, int], int], names: set[str]
-    ) -> None:
-        """Put the scans of a live run behind what is there already."""
-        for journal in self._all_journals():
-            scan = scans[journal.name] = Scan(journal, names, self.problems, self._limits)
-            with self._directory.reading(journal.name) as descriptor:
-                last = next(read_tail(descriptor, journal.start, self._limits.line_bytes), None)
-                scan.offset = _committed(descriptor, journal.start)
-            if last is not None:
-                with suppress(JournalError):
-                    scan.expected = check_sequence(last)[0] + 1
-                place = (journal.attempt, journal.rank)
-                seen[place] = max(seen.get(place, -1), scan.expected - 1)
-
-    def _new_records(
-        self, scans: dict[str, Scan], seen: dict[tuple[int, int], int], names: set[str]
-    ) -> Iterator[Record]:
-        """Yield what was committed since the last look."""
-        for journal in self._all_journals():
-            if journal.name not in scans:
-                scans[journal.name] = Scan(journal, names, self.problems, self._limits)
-            scan = scans[journal.name]
-            place = (journal.attempt, journal.rank)
-            for block in scan.blocks(self._directory):
-                for record in scan.read(block):
-                    if record.seq > seen.get(place, -1):
-                        seen[place] = record.seq
-                        yield record
-
-    def _all_journals(self) -> list[JournalFile]:
-        """Return the journals whole: who follows a run tells copies by their `seq`."""
-        return find_journals(self._directory, self._limits, None, self.id, share=False)
-
     def _is_sound(self, group: str) -> bool:
         """Tell whether the table of a group is safe to be opened by its path."""
         from blackboxml.sealed import open_table
@@ -566,14 +561,6 @@ def _state(directory: Directory) -> tuple[Any, ...]:
         if naming.parse_journal_name(name) is not None
     )
     return stamp, journals
-
-
-def _committed(descriptor: int, start: int) -> int:
-    """Return the offset behind the last LF of a journal."""
-    size = os.fstat(descriptor).st_size
-    begin = max(start, size - 2 * LIMITS.line_bytes)
-    tail = os.pread(descriptor, max(0, size - begin), begin)
-    return begin + tail.rfind(b"\n") + 1
 
 
 def _check_view(view: str) -> None:

@@ -93,6 +93,7 @@ class Recorder:
         open_directory: Callable[[], Directory],
         header: Callable[[Directory, int, int], dict[str, Any]],
         *,
+        stem: naming.JournalStem = "metrics",
         strict: bool = False,
         sync: Sync = "interval",
     ) -> None:
@@ -104,6 +105,7 @@ class Recorder:
             open_directory: Returns the run directory, or raises OSError.
             header: Returns the header of a journal, given the directory, its ordinal and the `seq`
                 of its first record.
+            stem: What the names of the journals begin with.
             strict: Raise `WriteError` where the default is to warn and go on.
             sync: When records become durable.
         """
@@ -115,6 +117,7 @@ class Recorder:
         self.next_step = 0
         self.lost = 0
         self._rank = rank
+        self._stem = stem
         self._open_directory = open_directory
         self._header = header
         self._strict = strict
@@ -160,6 +163,7 @@ class Recorder:
         metrics: Mapping[str, Any],
         step: int | None = None,
         ranks: Mapping[str, Mapping[str, Any]] | None = None,
+        time: float | None = None,
     ) -> None:
         """Record one step; it is in the kernel when this returns.
 
@@ -167,9 +171,11 @@ class Recorder:
             metrics: Numbers by name; Python, numpy, torch, TensorFlow and JAX scalars.
             step: An int64; by default one more than the last.
             ranks: Statistics across ranks by metric name: some of mean, min, max, std, count.
+            time: When it was measured, in Unix seconds; by default now.
 
         Raises:
-            MetricError: If a name, a value or the step cannot be stored; nothing was recorded.
+            MetricError: If a name, a value, the step or the time cannot be stored; nothing was
+                recorded.
             RunStateError: If the run has ended.
             WriteError: If the file system refuses and `strict` is set; the record is kept in
                 memory, and written as soon as that works.
@@ -183,11 +189,12 @@ class Recorder:
                 and self._known.issuperset(metrics)
                 and ranks is None
                 and (step is None or type(step) is int)
+                and (time is None or (type(time) is float and time - time == 0.0))
             )
         except Exception:  # noqa: BLE001 - whatever the values are, the careful path tells
             plain = False
         if not plain:
-            self._append(self._vocabulary.convert(metrics, step, ranks))
+            self._append(self._vocabulary.convert(metrics, step, ranks, time))
             return
         try:
             # `with` and not acquire/release: an interrupt cannot come between it and the block.
@@ -195,8 +202,9 @@ class Recorder:
                 if self._pending is None or self._settle():
                     seq = self.next_seq
                     number = self.next_step if step is None else step
+                    when = _now() if time is None else time
                     head = _dumps(
-                        {"seq": seq, "step": number, "time": _now(), "metrics": metrics},
+                        {"seq": seq, "step": number, "time": when, "metrics": metrics},
                         None,
                         _STRICT,
                     )[:-1]
@@ -221,10 +229,10 @@ class Recorder:
                         return
         except TypeError:
             pass  # a value that only the careful path can turn into a number
-        self._append(self._vocabulary.convert(metrics, step, ranks))
+        self._append(self._vocabulary.convert(metrics, step, ranks, time))
 
     def event(self, members: dict[str, Any]) -> None:
-        """Record something that is no point: a rewind, a description, the end.
+        """Record something that is no point: a rewind, a description, a medium, the end.
 
         Nothing can be recorded after the end; recording that again does nothing.
 
@@ -251,7 +259,7 @@ class Recorder:
                 if self._pending is _FORKED:
                     self.disregard()
                     return
-                if not ready and "metrics" not in members:
+                if not ready and "step" not in members:
                     self._note_gap()
                 seq = self.next_seq
                 line, step = self._line(members)
@@ -273,7 +281,7 @@ class Recorder:
                     self._pending = _ENDED if self._ended else None
                 if not seq & self._check_mask:
                     self._after_write()
-            elif "metrics" in members and (
+            elif "step" in members and (
                 self._dropped or self._backlog_bytes + len(line) > BACKLOG_BYTES
             ):
                 self.next_step = step
@@ -296,7 +304,7 @@ class Recorder:
         """
         document: dict[str, Any] = {"seq": self.next_seq}
         following = self.next_step
-        if "metrics" in members:
+        if "step" in members:
             step = members["step"]
             if step is None:
                 step = following
@@ -662,9 +670,9 @@ class Recorder:
             OSError: If the file system refuses.
         """
         directory = self._open_directory()
-        ordinal = _next_ordinal(directory, self._rank)
+        ordinal = self._next_ordinal(directory)
         while True:
-            name = naming.journal_name(self._rank, ordinal)
+            name = naming.journal_name(self._rank, ordinal, self._stem)
             try:
                 descriptor = directory.create(name, append=True)
                 break
@@ -679,6 +687,12 @@ class Recorder:
             _discard(directory, name, descriptor)
             raise
         return directory, name, descriptor
+
+    def _next_ordinal(self, directory: Directory) -> int:
+        """Return the ordinal after the newest journal of this rank."""
+        places = [naming.parse_journal_name(name, self._stem) for name in directory.names()]
+        own = (place[1] for place in places if place and place[0] == self._rank)
+        return max(own, default=-1) + 1
 
     def _check_linked(self, descriptor: int) -> None:
         """Refuse a file that has no name any more: what is written to it is lost at the end."""
@@ -739,12 +753,6 @@ def _read_line(line: bytes, default: int) -> tuple[int, bool]:
     document = orjson.loads(line)
     step = document.get("step")
     return step + 1 if isinstance(step, int) else default, "end" in document
-
-
-def _next_ordinal(directory: Directory, rank: int) -> int:
-    """Return the ordinal after the newest journal of a rank."""
-    places = [naming.parse_journal_name(name) for name in directory.names()]
-    return max((place[1] for place in places if place and place[0] == rank), default=-1) + 1
 
 
 def _discard(directory: Directory, name: str, descriptor: int) -> None:

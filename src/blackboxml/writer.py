@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import re
 import threading
 import time
@@ -18,26 +17,26 @@ import uuid
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-import orjson
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from blackboxml import manifest as manifests
 from blackboxml import naming, process, resumption
+from blackboxml.documents import Documents, absolute
 from blackboxml.errors import (
     BlackboxError,
     MetricError,
-    NotARunError,
     RunStateError,
     WriteError,
 )
 from blackboxml.files import Directory
+from blackboxml.media_recorder import MediaRecorder
 from blackboxml.metric import read_step
-from blackboxml.model import CONFIG, JOURNAL_FORMAT, LIMITS, MANIFEST, SUMS, VERSION
+from blackboxml.model import CONFIG, JOURNAL_FORMAT, LIMITS, MANIFEST, MEDIA_FORMAT, SUMS, VERSION
 from blackboxml.recorder import Recorder, Sync
 from blackboxml.version import __version__
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping
 
     from blackboxml.manifest import Manifest
@@ -50,7 +49,6 @@ SYNC_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 15.0
 """A live writer appends to its journal, or touches it, at least this often."""
 
-_EXCEPTION_CHARACTERS: Final = 20_000
 _ID: Final = re.compile("[0-9a-f]{32}")
 _WRITER: Final = {"name": "blackboxml", "version": __version__}
 
@@ -61,7 +59,6 @@ class RunWriter:
     All methods may be called from any thread.
 
     Attributes:
-        path: The run directory.
         rank: Rank of this writer; only rank 0 writes `run.json`.
         attempt: Which start of the run this is, from 0.
         manifest: What `run.json` says.
@@ -80,24 +77,20 @@ class RunWriter:
         sync: Sync = "interval",
     ) -> None:
         """Take over a directory, or claim `path` where there is none yet."""
-        self.path = path
         self.manifest = manifest
         self.rank = rank
         self.attempt = attempt if attempt is not None else -1
         self._strict = strict
-        self._claimed = directory is not None
-        self._directory = directory
-        self._owed: dict[str, bytes] = {}
-        # Reentrant, as the handler of a signal may end a run that is writing a document.
-        self._documents = threading.RLock()
-        self._warned = False
+        self._documents = Documents(path, directory, self._may_warn, strict=strict)
         self._finished = False
         self._end: dict[str, Any] = {}
         self._opened = self._ended = 0.0
         self._journals = 0
         self._recorder = Recorder(
-            str(path), rank, self._open_directory, self._header, strict=strict, sync=sync
+            str(path), rank, self._documents.open, self._header, strict=strict, sync=sync
         )
+        self._sync_mode: Sync = sync
+        self._media: MediaRecorder | None = None
         self.log = self._recorder.log
 
     # -- opening
@@ -112,6 +105,8 @@ class RunWriter:
         run_id: str | None = None,
         environment: Mapping[str, Any] | None = None,
         lineage: Mapping[str, Any] | None = None,
+        extensions: Mapping[str, Any] | None = None,
+        start: float | None = None,
         strict: bool = False,
         sync: Sync = "interval",
     ) -> RunWriter:
@@ -124,6 +119,8 @@ class RunWriter:
             run_id: 32 lower-case hexadecimal digits; made up by default.
             environment: What to record about the machine and the software.
             lineage: Where the run comes from, such as `{"parent": id}`.
+            extensions: Members that are not in the specification, by domain name in reverse.
+            start: When it began, in Unix seconds, if that was not now.
             strict: Raise `WriteError` where the default is to warn and go on.
             sync: When records become durable.
 
@@ -131,7 +128,7 @@ class RunWriter:
             ValueError: If the name, a tag or what is said of the environment cannot be stored.
             WriteError: If the file system refuses and `strict` is set.
         """
-        now = time.time()
+        now = time.time() if start is None else start
         manifest = manifests.new(
             run_id or uuid.uuid4().hex,
             naming.check_run_name(name),
@@ -142,13 +139,15 @@ class RunWriter:
         manifest["environment"] = dict(environment or {})
         if lineage:
             manifest["lineage"] = dict(lineage)
+        if extensions:
+            manifest["extensions"] = dict(extensions)
         for what, given in (("run_id", manifest["id"]), ("parent", (lineage or {}).get("parent"))):
             if given is not None and not _ID.fullmatch(str(given)):
                 message = f"{what} is {given!r:.80}, wanted 32 lower-case hexadecimal digits"
                 raise ValueError(message)
-        _check_manifest(manifest)
+        manifests.check_size(manifest)
         folder = naming.run_directory_name(name, datetime.fromtimestamp(now, UTC))
-        writer = cls(_absolute(log_dir) / folder, manifest, strict=strict, sync=sync)
+        writer = cls(absolute(log_dir) / folder, manifest, strict=strict, sync=sync)
         writer._opened = now
         return writer._begin()
 
@@ -268,11 +267,14 @@ class RunWriter:
         """Let the journals count again, before there is one that the tables do not know."""
         manifests.unseal(self.manifest)
         self.write_manifest()
-        if self._directory is not None:
-            with contextlib.suppress(OSError):
-                self._directory.remove(SUMS)
+        self._documents.remove(SUMS)
 
     # -- recording
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self._documents.path
 
     @property
     def run_id(self) -> str:
@@ -299,6 +301,10 @@ class RunWriter:
         """Whether records wait in memory because the file system refuses."""
         return self._recorder.degraded
 
+    def _may_warn(self) -> bool:
+        """Tell whether a document that cannot be written is news: the recorder has said nothing."""
+        return not self.degraded and (self.active or self.complete)
+
     @property
     def lost(self) -> int:
         """Records that could not be kept."""
@@ -315,6 +321,81 @@ class RunWriter:
         first = read_step(step)
         self._recorder.event({"rewind": {"step": first}})
         self._recorder.next_step = first
+        if self._media is not None or self._has_media():
+            self._media_recorder().recorder.event({"rewind": {"step": first}})
+
+    def _has_media(self) -> bool:
+        """Tell whether this rank has a media journal in any attempt."""
+        places = (naming.parse_journal_name(name, "media") for name in self._documents.names())
+        return any(place is not None and place[0] == self.rank for place in places)
+
+    def log_media(
+        self,
+        name: str,
+        kind: str,
+        step: int | None = None,
+        *,
+        value: Any = None,
+        data: bytes | None = None,
+        path: str | os.PathLike[str] | None = None,
+        media_type: str | None = None,
+        folder: Literal["media", "artifacts"] = "media",
+        time: float | None = None,
+    ) -> None:
+        """Record something other than numbers; its file is durable when this returns.
+
+        A file that cannot be written is left out with one warning, and the journal has a gap.
+
+        Args:
+            name: As the name of a metric, with a group before its first `/`.
+            kind: `text`, `image`, `histogram`, `array`, `table`, `figure`, `graph`, `artifact`,
+                `event`, or another word.
+            step: An int64; by default the step of the last point, or 0.
+            value: The thing itself as JSON; put into a file if it takes more than 64 KiB.
+            data: The content of its file.
+            path: The file, which is copied.
+            media_type: Such as `image/png`.
+            folder: Where the file goes.
+            time: Unix seconds; by default now.
+
+        Raises:
+            MetricError: If the name, the step or the value cannot be stored.
+            RunStateError: If the run has ended.
+            WriteError: If the file system refuses and `strict` is set.
+        """
+        if not self.active:
+            if self._end:
+                message = f"{self.path} has ended; begin a new run, or go on with it"
+                raise RunStateError(message)
+            self.disregard()
+            return
+        if step is None:
+            step = max(self._recorder.next_step - 1, 0)
+        self._media_recorder().record(
+            name,
+            kind,
+            step,
+            value=value,
+            data=data,
+            path=path,
+            media_type=media_type,
+            folder=folder,
+            time=time,
+        )
+
+    def _media_recorder(self) -> MediaRecorder:
+        """Return what records media; the first medium opens its journal."""
+        with self._documents.lock:
+            if self._media is None:
+                self._media = MediaRecorder(
+                    str(self.path),
+                    self.rank,
+                    self._documents.open,
+                    self._media_header,
+                    strict=self._strict,
+                    sync=self._sync_mode,
+                )
+            return self._media
 
     def describe(
         self, metric: str, *, unit: str | None = None, description: str | None = None
@@ -348,8 +429,15 @@ class RunWriter:
             WriteError: If the file system refuses and `strict` is set.
         """
         self._recorder.sync()
+        if self._media is not None:
+            self._media.recorder.sync()
 
-    def finish(self, status: str = "completed", exception: Mapping[str, str] | None = None) -> None:
+    def finish(
+        self,
+        status: str = "completed",
+        exception: Mapping[str, str] | None = None,
+        time: float | None = None,
+    ) -> None:
         """End the attempt: close the journal with an `end` record, and tell the manifest.
 
         Calling it again, or in a forked process, does nothing.
@@ -357,6 +445,7 @@ class RunWriter:
         Args:
             status: `completed`, `failed` or `interrupted`.
             exception: `type`, `message` and `traceback`, where it failed.
+            time: When it ended, in Unix seconds, if that was not now.
 
         Raises:
             ValueError: If the status is none of the three.
@@ -368,12 +457,12 @@ class RunWriter:
         if self.finished:
             return
         if not self._end:
-            self._ended = time.time()
+            self._ended = _now() if time is None else time
             self._end = {"status": status}
             if exception is not None:
-                self._end["exception"] = _clip(exception)
+                self._end["exception"] = manifests.clip(exception)
         refusals: list[WriteError] = []
-        for work in (self._record_end, self._recorder.close, self._write_end):
+        for work in (self._close_media, self._record_end, self._recorder.close, self._write_end):
             try:
                 work()
             except WriteError as error:
@@ -382,11 +471,14 @@ class RunWriter:
         self._wake.set()
         if self._thread is not threading.current_thread():
             self._thread.join(SYNC_SECONDS)
-        with self._documents:
-            if self._directory is not None:
-                self._directory.close()
+        self._documents.close()
         if refusals:
             raise refusals[0]
+
+    def _close_media(self) -> None:
+        """Close the media journal, before the end is recorded."""
+        if self._media is not None:
+            self._media.recorder.close()
 
     def _record_end(self) -> None:
         """Record the end in the journal."""
@@ -395,24 +487,14 @@ class RunWriter:
 
     def _write_end(self) -> None:
         """Say in the manifest how the run ended, and pay what is owed."""
-        self._find_path()
+        self._documents.follow()
         if self.rank == 0:
             said = self._end
             manifests.finish(
                 self.manifest, self.attempt, said["status"], self._ended, said.get("exception")
             )
             self.write_manifest()
-        self._pay()
-
-    def _find_path(self) -> None:
-        """Find out where the directory is now, if it was moved and the system tells."""
-        directory = self._directory
-        if directory is None or directory.is_at(self.path):
-            return
-        with contextlib.suppress(OSError):
-            moved = Path(os.readlink(f"/proc/self/fd/{directory.fd}"))
-            if directory.is_at(moved):
-                self.path = directory.path = moved
+        self._documents.pay()
 
     # -- documents
 
@@ -422,9 +504,9 @@ class RunWriter:
         Raises:
             WriteError: If the file system refuses and `strict` is set.
         """
-        with self._documents:
+        with self._documents.lock:
             self.manifest["generation"] = self.manifest.get("generation", -1) + 1
-            self._replace(MANIFEST, manifests.encode(self.manifest))
+            self._documents.replace(MANIFEST, manifests.encode(self.manifest))
 
     def write_config(self, data: bytes) -> None:
         """Replace `config.json`.
@@ -432,57 +514,11 @@ class RunWriter:
         Raises:
             WriteError: If the file system refuses and `strict` is set.
         """
-        with self._documents:
-            self._replace(CONFIG, data)
+        self._documents.replace(CONFIG, data)
 
     def read_config(self) -> bytes | None:
         """Return `config.json`, or None where there is none or it cannot be read."""
-        if CONFIG in self._owed:
-            return self._owed[CONFIG]
-        if self._directory is None:
-            return None
-        try:
-            return self._directory.read(CONFIG, LIMITS.config_bytes)
-        except (OSError, ValueError):
-            return None
-
-    def _replace(self, name: str, data: bytes) -> None:
-        """Replace a document; what the file system refuses is owed, and warned of once."""
-        self._owed[name] = data
-        try:
-            if self._directory is None:
-                raise FileNotFoundError(errno.ENOENT, "there is no run directory")
-            self._directory.replace(name, data)
-            self._owed.pop(name, None)
-        except OSError as error:
-            message = f"cannot write {self.path / name}: {error.strerror or error}"
-            if self._strict:
-                raise WriteError(error.errno or errno.EIO, message, str(self.path)) from None
-            if not (self._warned or self.degraded) and (self.active or self.complete):
-                self._warned = True
-                logger.warning("%s; it is tried again while training goes on", message)
-
-    def _pay(self) -> None:
-        """Write the documents that are owed."""
-        with self._documents:
-            for name, data in list(self._owed.items()):
-                self._replace(name, data)
-
-    def _open_directory(self) -> Directory:
-        """Return the run directory; claim it the first time that the file system works."""
-        directory = self._directory
-        if directory is not None and directory.is_deleted(self.path):
-            directory.close()
-            directory = self._directory = None
-        if directory is None:
-            if not self._claimed:
-                self.path = _claim(self.path)
-                self._claimed = True
-            try:
-                directory = self._directory = Directory(self.path)
-            except NotARunError as error:
-                raise FileNotFoundError(errno.ENOENT, f"{self.path} is gone") from error
-        return directory
+        return self._documents.read(CONFIG, LIMITS.config_bytes)
 
     def _header(self, directory: Directory, ordinal: int, first_seq: int) -> dict[str, Any]:
         """Return the header of a journal; the first one of a resumed run settles the attempt."""
@@ -494,8 +530,22 @@ class RunWriter:
             now = self._opened
         self._opened = self._opened or now
         self._journals += 1
+        return self._describe_journal(JOURNAL_FORMAT, first_seq, now)
+
+    def _media_header(self, directory: Directory, _: int, first_seq: int) -> dict[str, Any]:
+        """Return the header of a media journal.
+
+        Raises:
+            OSError: If the metrics journal, which settles the attempt, cannot be opened yet.
+        """
+        if self.attempt < 0:
+            raise OSError(errno.EAGAIN, f"{directory.path} has no metrics journal yet")
+        return self._describe_journal(MEDIA_FORMAT, first_seq, _now())
+
+    def _describe_journal(self, form: str, first_seq: int, now: float) -> dict[str, Any]:
+        """Return the header of a journal of this rank and attempt."""
         return {
-            "format": {"name": JOURNAL_FORMAT, "version": VERSION, "features": []},
+            "format": {"name": form, "version": VERSION, "features": []},
             "run": {key: self.manifest[key] for key in ("id", "name", "tags")},
             "rank": self.rank,
             "attempt": self.attempt,
@@ -515,12 +565,19 @@ class RunWriter:
             Whether there was a sign of life.
         """
         busy = self._recorder.tick()
-        if self._owed and not self.degraded:
-            self._pay()
+        if self._media is not None:
+            self._media.recorder.tick()
+        if self._documents.owed and not self.degraded:
+            self._documents.pay()
         if not busy and idle >= HEARTBEAT_SECONDS:
             self._recorder.touch()
             return True
         return busy
+
+
+def _now() -> float:
+    """Return the time, where an argument has the name of the module."""
+    return time.time()
 
 
 def _keep_durable(reference: weakref.ref[RunWriter], wake: threading.Event) -> None:
@@ -540,50 +597,3 @@ def _keep_durable(reference: weakref.ref[RunWriter], wake: threading.Event) -> N
                 expected = isinstance(error, WriteError)
                 logger.warning("%s", error, exc_info=None if expected else error)
         del writer
-
-
-def _claim(path: Path) -> Path:
-    """Make a run directory that nobody else has, and return it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    while True:
-        candidate = path if number == 1 else path.with_name(f"{path.name}_{number}")
-        try:
-            candidate.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return candidate
-
-
-def _absolute(path: str | os.PathLike[str]) -> Path:
-    """Return a path that stays right when the process changes its working directory."""
-    try:
-        return Path(path).absolute()
-    except FileNotFoundError:  # the working directory was deleted
-        return Path(path)
-
-
-def _clip(exception: Mapping[str, str]) -> dict[str, str]:
-    """Return what is said of an exception as it fits into a line of a journal."""
-    return {
-        key: text[:_EXCEPTION_CHARACTERS].encode(errors="replace").decode()
-        for key, text in exception.items()
-    }
-
-
-def _check_manifest(manifest: Manifest) -> None:
-    """Refuse what does not fit into the manifest, or into the header of a journal.
-
-    Raises:
-        ValueError: Naming it.
-    """
-    for what, limit in (("tags", LIMITS.line_bytes // 2), ("environment", LIMITS.manifest_bytes)):
-        try:
-            size = len(orjson.dumps(manifest[what]))
-        except TypeError as error:
-            message = f"the {what} of the run cannot be written as JSON: {error}"
-            raise ValueError(message) from None
-        if size > limit // 2:
-            message = f"the {what} of the run have {size:,} bytes, wanted at most {limit // 2:,}"
-            raise ValueError(message)

@@ -1,0 +1,156 @@
+"""The media of a run: what its media journals name, and the files that hold it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from blackboxml.errors import FormatError, JournalError, Problem, UnsafePathError
+from blackboxml.files import check_relative
+from blackboxml.merge import Cuts, find_journals
+from blackboxml.model import LIMITS, Limits, MediaRecord, Record, Rewind, View
+from blackboxml.scan import REPAIR, Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blackboxml.files import Directory
+    from blackboxml.model import JournalFile
+
+FOLDERS = ("media/", "artifacts/")
+"""Where a file of a medium may lie."""
+
+
+def read_media(
+    directory: Directory,
+    run_id: str,
+    view: View = "effective",
+    limits: Limits = LIMITS,
+    problems: list[Problem] | None = None,
+) -> Iterator[MediaRecord]:
+    """Yield the media of a run in merge order: attempt, rank, `seq`.
+
+    Args:
+        directory: The run.
+        run_id: Its id; media journals of another run are left out.
+        view: `effective` leaves out what a rewind superseded, `all` does not.
+        limits: What a reader accepts.
+        problems: Receives what was found wrong.
+    """
+    found = problems if problems is not None else []
+    journals = find_journals(directory, limits, found, run_id, stem="media")
+    cuts = Cuts(_rewinds(directory, journals, limits) if view == "effective" else [])
+    for journal in journals:
+        scan = Scan(journal, set(), found, limits)
+        for offset, line, document in _documents(directory, journal, scan):
+            if "media" not in document:
+                continue
+            try:
+                record = _interpret(document, journal.rank, journal.attempt)
+            except JournalError as error:
+                problem = Problem(
+                    error.rule, "error", str(error), journal.name, line, offset, cure=REPAIR
+                )
+                if problem not in found:
+                    found.append(problem)
+                continue
+            place = Record(record.seq, record.step, 0.0, record.rank, record.attempt, {})
+            if not cuts.supersede(place):
+                yield record
+
+
+def load_file(directory: Directory, record: MediaRecord, limit: int) -> bytes:
+    """Return the content of the file of a medium.
+
+    Args:
+        directory: The run.
+        record: What names the file.
+        limit: Most bytes that are accepted.
+
+    Raises:
+        ValueError: If the medium has a value and no file.
+        FormatError: If the file is missing, is a link, or is not the one that was recorded.
+    """
+    if record.file is None:
+        message = f"{record.name!r:.80} at step {record.step} has no file; its value is there"
+        raise ValueError(message)
+    try:
+        data = directory.read(record.file, limit)
+    except (OSError, UnsafePathError) as error:
+        message = f"{record.file} of {directory.path} cannot be read: {error}"
+        raise FormatError(message) from None
+    if len(data) != record.bytes or (
+        record.sha256 is not None and hashlib.sha256(data).hexdigest() != record.sha256
+    ):
+        message = (
+            f"{record.file} of {directory.path} is not the file that was recorded: "
+            f"its size or its SHA-256 differs; restore it from a backup"
+        )
+        raise FormatError(message)
+    return data
+
+
+def _documents(
+    directory: Directory, journal: JournalFile, scan: Scan
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield offset, line number and document of the records that count from a journal."""
+    for block in scan.blocks(directory):
+        for offset, _, document, _ in scan.good(block):
+            if journal.low <= document["seq"] and (
+                journal.high is None or document["seq"] <= journal.high
+            ):
+                yield offset, scan.line, document
+
+
+def _rewinds(directory: Directory, journals: list[JournalFile], limits: Limits) -> Iterator[Rewind]:
+    """Yield the rewinds in media journals."""
+    for journal in journals:
+        scan = Scan(journal, set(), [], limits)
+        for _, _, document in _documents(directory, journal, scan):
+            if "rewind" in document:
+                step = document["rewind"]["step"]
+                yield Rewind(journal.rank, journal.attempt, document["seq"], step)
+
+
+def _interpret(document: dict[str, Any], rank: int, attempt: int) -> MediaRecord:
+    """Return the medium that a record holds.
+
+    Raises:
+        JournalError: With the rule that it breaks.
+    """
+    medium = document["media"]
+    step = document.get("step")
+    if not isinstance(medium, dict) or type(step) is not int:
+        message = "a record of a medium needs a step, and `media` as an object"
+        raise JournalError(message, "BB-MED-003")
+    texts = {key: medium.get(key) for key in ("name", "kind", "file", "sha256", "media_type")}
+    for key, text in texts.items():
+        if not isinstance(text, str) and (text is not None or key in {"name", "kind"}):
+            message = f"`{key}` of a medium is {text!r:.80}, wanted text"
+            raise JournalError(message, "BB-MED-003")
+    size = medium.get("bytes")
+    if ("value" in medium) is ("file" in medium) or ("file" in medium and type(size) is not int):
+        message = f"the medium {texts['name']!r:.80} has neither `file` and `bytes` nor `value`"
+        raise JournalError(message, "BB-MED-005")
+    if texts["file"] is not None:
+        try:
+            check_relative(texts["file"])
+        except UnsafePathError as error:
+            raise JournalError(str(error), "BB-LAY-006") from None
+        if not texts["file"].startswith(FOLDERS):
+            message = f"{texts['file']} lies neither below media/ nor below artifacts/"
+            raise JournalError(message, "BB-MED-006")
+    return MediaRecord(
+        seq=document["seq"],
+        step=step,
+        time=document["time"],
+        rank=rank,
+        attempt=attempt,
+        name=str(texts["name"]),
+        kind=str(texts["kind"]),
+        value=medium.get("value"),
+        file=texts["file"],
+        bytes=size,
+        sha256=texts["sha256"],
+        media_type=texts["media_type"],
+    )
