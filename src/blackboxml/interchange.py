@@ -53,12 +53,14 @@ class Point:
         time: Unix seconds, or None where the source does not say.
         metrics: Values by full metric name; at least one.
         ranks: Statistics across ranks by metric name.
+        rank: Which rank logged it, from 0.
     """
 
     step: int
     time: float | None
     metrics: dict[str, Number]
     ranks: dict[str, dict[str, Number]] | None = None
+    rank: int = 0
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Medium:
         data: The content of a file.
         path: A file to copy.
         media_type: Such as `image/png`.
+        rank: Which rank logged it, from 0.
     """
 
     name: str
@@ -84,6 +87,7 @@ class Medium:
     data: bytes | None = None
     path: Path | None = None
     media_type: str | None = None
+    rank: int = 0
 
 
 @dataclass(slots=True)
