@@ -81,8 +81,10 @@ def determine(
     for journal in reversed(attempt):
         with directory.reading(journal.name) as descriptor:
             last = next(read_tail(descriptor, journal.start), {})
-        if isinstance(end := last.get("end"), dict) and end.get("status") in ENDED:
-            return Verdict(end["status"], f"{journal.name} ends so")
+        end = last.get("end")
+        ended = end.get("status") if isinstance(end, dict) else None
+        if isinstance(ended, str) and ended in ENDED:
+            return Verdict(cast("ReaderStatus", ended), f"{journal.name} ends so")
     newest = attempt[-1]
     for entry in manifest["attempts"]:
         if entry.get("attempt") == newest.attempt and entry.get("status") in ENDED:

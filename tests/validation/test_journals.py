@@ -202,7 +202,7 @@ def test_the_names_of_a_run_are_limited(ended: Path) -> None:
         ({"BB-JNL-004"}, lambda data: flipped(data, 12)),
         ({"BB-JNL-001"}, line_with(0, b'"rank"', b'"rank":0,"rank"')),
         ({"BB-JNL-005"}, line_with(0, b'"attempt":', b'"tries":')),
-        ({"BB-JNL-005"}, line_with(0, b'"pid":', b'"pids":')),
+        ({"BB-LIV-004"}, line_with(0, b'"pid":', b'"pids":')),
         ({"BB-JNL-005"}, line_with(0, b'"time":', b'"time":"now","x":')),
         ({"BB-JNL-005"}, line_with(0, b"blackbox-journal", b"blackbox-media")),
         ({"BB-JNL-005"}, line_with(0, b'"first_seq":', b'"seq":0,"first_seq":')),

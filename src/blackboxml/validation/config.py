@@ -23,32 +23,49 @@ if TYPE_CHECKING:
 
 _CONTAINERS = frozenset(["$tuple", "$dict"])
 _TAGS = frozenset(["$float", "$int", "$path", "$bytes", "$repr"]) | _CONTAINERS
+_NONE = object()
+
+_NUMBERS = ("BB-CFG-004", "BB-CFG-006")
+_TREE = ("BB-CFG-007", "BB-CFG-009", "BB-CFG-011")
 
 
 @checks(
-    *("BB-CFG-001", "BB-CFG-004", "BB-CFG-006", "BB-CFG-007", "BB-CFG-009", "BB-CFG-011"),
-    *("BB-LIM-001", "BB-VER-001", "BB-VER-003", "BB-VER-006"),
+    "schema",
+    *("BB-CFG-001", *_NUMBERS, *_TREE, "BB-LIM-001"),
+    *("BB-VER-001", "BB-VER-003", "BB-VER-006", "BB-VER-007"),
 )
-def check_config(subject: Subject) -> bool:
+def check_config(subject: Subject) -> None:
     """Read the configuration, if there is one."""
     if CONFIG not in subject.files:
-        return False
+        return
+    subject.look("BB-CFG-001", *_NUMBERS, *_TREE, "BB-LIM-001")
+    document = _read(subject)
+    if document is _NONE:
+        subject.skip(f"{CONFIG} is not read", *_NUMBERS, *_TREE)
+    elif not check_version(subject, document, CONFIG_FORMAT, CONFIG, "BB-CFG-001"):
+        why = f"{CONFIG} is not of a version that is known"
+        subject.skip(why, "BB-CFG-001", *_NUMBERS, *_TREE)
+    else:
+        _check_numbers(subject, document)
+        if check_schema(subject, document, "config", CONFIG, _rule):
+            _check_tags(subject, document)
+        else:
+            subject.skip(f"{CONFIG} is not valid", "BB-CFG-009", "BB-CFG-011")
+
+
+def _read(subject: Subject) -> Any:
+    """Return the document, `_NONE` if there is none to judge."""
     try:
         data = subject.directory.read(CONFIG, subject.limits.config_bytes)
-        document = parse(data, subject.limits.depth)
+        return parse(data, subject.limits.depth)
     except LimitError as error:
         subject.report("BB-LIM-001", str(error), CONFIG)
-        return True
-    except (OSError, UnsafePathError, ValueError) as error:
+    except OSError as error:
+        subject.skip(subject.refuse(CONFIG, error), "BB-CFG-001")
+    except (UnsafePathError, ValueError) as error:
         message = f"{error}; wanted one strict JSON document in UTF-8"
         subject.report("BB-CFG-001", message, CONFIG)
-        return True
-    if not check_version(subject, document, CONFIG_FORMAT, CONFIG, "BB-CFG-001"):
-        return True
-    _check_numbers(subject, document)
-    if check_schema(subject, document, "config", CONFIG, _rule):
-        _check_tags(subject, document)
-    return True
+    return _NONE
 
 
 def _rule(error: ValidationError, _: list[Any]) -> str:

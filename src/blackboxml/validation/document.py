@@ -24,6 +24,10 @@ _MOST: Final = 50
 """Breaches of a schema that are reported of one document or line."""
 
 _MOST_DIGITS: Final = 4000
+REFUSALS: Final = frozenset(["BB-VER-001", "BB-VER-006"])
+"""Rules whose breach says that a newer reader is needed."""
+
+_FEATURE = re.compile("[a-z0-9][a-z0-9.-]{0,63}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_MESSAGE: Final = 300
 
@@ -128,6 +132,9 @@ def check_version(
         line: Its line in the file.
     """
     form = document.get("format") if isinstance(document, dict) else None
+    subject.look("BB-VER-001", "BB-VER-003", "BB-VER-006")
+    if isinstance(form, dict):
+        _check_feature_names(subject, form.get("features"), file, line)
     if not isinstance(form, dict) or not isinstance(form.get("version"), str):
         message = f'"format" is {form!r:.80}, wanted the name {name!r} and a version'
         subject.report(rule, message, file, line=line)
@@ -150,6 +157,16 @@ def check_version(
             "BB-VER-003", message, file, severity="warning", line=line, pointer="/format/version"
         )
     return True
+
+
+def _check_feature_names(subject: Subject, features: Any, file: str, line: int | None) -> None:
+    """Check how features are called, be they known or not."""
+    for at, name in enumerate(features if isinstance(features, list) else []):
+        subject.look("BB-VER-007")
+        if not isinstance(name, str) or not _FEATURE.fullmatch(name):
+            message = f"the feature {name!r:.80} is not named by [a-z0-9][a-z0-9.-]{{0,63}}"
+            where = f"/format/features/{at}"
+            subject.report("BB-VER-007", message, file, line=line, pointer=where)
 
 
 def check_schema(

@@ -21,12 +21,15 @@ _BLOCK: Final = 2**20
 _LONGEST: Final = 2**14
 
 
-@checks("BB-INT-009", "BB-INT-006")
-def check_files(subject: Subject) -> bool:
+@checks("integrity", "BB-INT-009")
+def check_files(subject: Subject) -> None:
     """Compare every size and digest of the manifest with its file."""
     sealed = subject.sealed
     if sealed is None:
-        return False
+        if subject.manifest is None and MANIFEST in subject.files:
+            subject.skip(f"{MANIFEST} is not valid", "BB-INT-009")
+        return
+    subject.look("BB-INT-009")
     for name, entry in sealed["files"].items():
         found = _look(subject, name, MANIFEST)
         if found is None:
@@ -40,32 +43,49 @@ def check_files(subject: Subject) -> bool:
             continue
         subject.changed.add(name)
         subject.report("BB-INT-009", message, name, cure=subject.cure)
-    return True
 
 
-@checks("BB-INT-001", "BB-INT-002", "BB-INT-003", "BB-INT-009", "BB-INT-010", "BB-LAY-006")
-def check_sums(subject: Subject) -> bool:
+_SUMS = ("BB-INT-001", "BB-INT-002", "BB-INT-003", "BB-INT-010")
+
+
+@checks("integrity", "BB-INT-009")
+@checks("structure", *_SUMS, "BB-LAY-006", "BB-MAN-006")
+def check_sums(subject: Subject) -> None:
     """Check the form of `SHA256SUMS`, and every digest in it."""
     sealed = subject.sealed
+    if sealed is not None:
+        subject.look("BB-INT-003", "BB-INT-010")
+    elif subject.manifest is None and MANIFEST in subject.files:
+        subject.skip(f"{MANIFEST} is not valid", "BB-INT-003", "BB-INT-010")
     if SUMS not in subject.files:
         if sealed is not None and SUMS not in subject.directory.names():
             message = "it is missing, though the run is sealed"
             subject.report("BB-INT-003", message, SUMS, cure=subject.cure)
-        return False
+            subject.skip(f"{SUMS} is missing", "BB-INT-010")
+        return
     if subject.manifest is not None and sealed is None:
-        return False  # of before a resume: it no longer counts
-    listed = _check_lines(subject)
+        return  # of before a resume: it no longer counts
+    subject.look("BB-INT-001", "BB-INT-002", "BB-INT-009")
+    try:
+        listed = _check_lines(subject)
+    except PermissionError as error:
+        subject.skip(subject.refuse(SUMS, error), *_SUMS)
+        return
     if sealed is None:
-        return True
-    for name in sorted({*sealed["files"], MANIFEST} - listed):
+        return
+    _compare_lists(subject, sealed["files"].keys() | {MANIFEST}, listed)
+
+
+def _compare_lists(subject: Subject, files: set[str], listed: set[str]) -> None:
+    """Compare what the sums list with what the manifest lists, and with what is there."""
+    for name in sorted(files - listed):
         subject.report("BB-INT-003", f"{name} is not listed", SUMS, cure=subject.cure)
-    for name in sorted(listed - {*sealed["files"], MANIFEST}):
+    for name in sorted(listed - files):
         message = f"{name} is listed here, but not among `files` of {MANIFEST}"
         subject.report("BB-MAN-006", message, SUMS, cure=subject.cure)
-    for name in sorted(subject.files.keys() - listed - {SUMS, MANIFEST, *sealed["files"]}):
+    for name in sorted(subject.files.keys() - listed - files - {SUMS}):
         message = f"{SUMS} does not list it: it came after sealing, and nothing vouches for it"
         subject.report("BB-INT-010", message, name, severity="warning", cure=subject.cure)
-    return True
 
 
 def differs_from_sums(subject: Subject) -> bool:
@@ -106,6 +126,8 @@ def _check_lines(subject: Subject) -> set[str]:
             subject.report("BB-INT-002", message, SUMS, line=number, cure=subject.cure)
         previous = name
         listed.add(name)
+        if not subject.asks("BB-INT-009"):
+            continue
         found = _look(subject, name, SUMS)
         if found is not None and found[1] != stated and name not in subject.changed:
             message = f"its SHA-256 is {found[1]}, {SUMS} says {stated}"
@@ -122,8 +144,11 @@ def _look(subject: Subject, name: str, source: str) -> tuple[int, str] | None:
         return subject.digest(name)
     except FileNotFoundError:
         message = f"it is missing, {source} lists it"
-    except (OSError, UnsafePathError) as error:
+    except UnsafePathError as error:
         message = f"it cannot be read: {error}"
+    except OSError as error:
+        subject.skip(subject.refuse(name, error), "BB-INT-009")
+        return None
     subject.changed.add(name)
     subject.report("BB-INT-009", message, name, cure=subject.cure)
     return None

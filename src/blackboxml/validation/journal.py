@@ -21,6 +21,8 @@ from blackboxml.validation.document import check_schema, check_version
 from blackboxml.validation.subject import Visible, checks
 
 if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+
     from blackboxml.table import Part
     from blackboxml.validation.subject import Subject
 
@@ -30,36 +32,50 @@ _TAIL_BYTES: Final = 2**16
 _INTEGERS: Final = ("pid", "started", "pid_namespace")
 
 
-@checks("BB-JNL-005", "BB-JNL-013", "BB-VER-001", "BB-VER-003", "BB-VER-006")
-def check_headers(subject: Subject) -> bool:
+HEADER_RULES: Final = (
+    *("BB-JNL-005", "BB-JNL-013", "BB-LIV-004"),
+    *("BB-VER-001", "BB-VER-003", "BB-VER-006", "BB-VER-007"),
+)
+_SHAPE = (
+    *("BB-JNL-001", "BB-JNL-002", "BB-JNL-003", "BB-JNL-005", "BB-JNL-007", "BB-JNL-008"),
+    *("BB-JNL-011", "BB-JNL-012", "BB-JNL-013", "BB-LIM-001"),
+)
+_NAMES = ("BB-GRP-001", "BB-GRP-002", "BB-GRP-003")
+_ORDER = ("BB-JNL-004", "BB-JNL-006", "BB-JNL-009", "BB-JNL-010", "BB-MRG-001", "BB-MRG-008")
+
+
+@checks("schema", *HEADER_RULES)
+def check_headers(subject: Subject) -> None:
     """Check the first line of each journal against its schema; note those that are refused."""
-    looked = False
     for name in subject.files:
         if naming.parse_journal_name(name) is None:
             continue
         header = read_first_line(subject, name)
+        if name in subject.refusals:
+            subject.skip(f"{name} cannot be read", *HEADER_RULES)
         if header is None:
             continue
-        looked = True
         if not check_header(subject, header, name, JOURNAL_FORMAT, "journal-header"):
             subject.refused.add(name)
-    return looked
+            subject.skip(subject.hidden[name], "BB-JNL-005", "BB-JNL-013", "BB-LIV-004")
 
 
-@checks(
-    *("BB-JNL-001", "BB-JNL-002", "BB-JNL-003", "BB-JNL-004", "BB-JNL-005", "BB-JNL-006"),
-    *("BB-JNL-007", "BB-JNL-008", "BB-JNL-009", "BB-JNL-010", "BB-JNL-011", "BB-JNL-012"),
-    *("BB-JNL-013", "BB-GRP-001", "BB-GRP-002", "BB-GRP-003", "BB-LIM-001"),
-    *("BB-MRG-001", "BB-MRG-008"),
-)
-def check_lines(subject: Subject) -> bool:
+@checks("structure", *_ORDER)
+@checks("schema", *_SHAPE, *_NAMES)
+def check_lines(subject: Subject) -> None:
     """Read every journal; the rows of a sealed run are put by for comparison with its tables."""
     visible = subject.stack.enter_context(Visible(subject.directory, _refused(subject)))
     found: list[Problem] = []
     stated = None if subject.manifest is None else subject.manifest["id"]
     subject.journals = find_journals(visible, subject.limits, found, stated)
     known = {problem.file for problem in subject.problems if problem.rule == "BB-JNL-005"}
+    hidden = {naming.parse_journal_name(name) for name in subject.hidden}
+    ranks = {place[0] for place in hidden if place is not None}
     for problem in found:
+        place = naming.parse_journal_name(problem.file)
+        if problem.rule == "BB-MRG-001" and place is not None and place[0] in ranks:
+            subject.skip("a journal of the rank is not read", "BB-MRG-001")
+            continue
         # What the schema says of a header, or the layout of a link, is not said again.
         repeated = problem.rule == "BB-JNL-005" and problem.file in known
         if not repeated and problem.rule != "BB-LAY-009":
@@ -72,15 +88,20 @@ def check_lines(subject: Subject) -> bool:
         spill = _Nothing()
     sealing.read(spill, subject.problems)
     subject.scans, subject.groups = sealing.scans, sealing.groups
+    if subject.journals:
+        subject.look(*_SHAPE, *_ORDER, *(_NAMES if subject.groups else ()))
+    for name, why in subject.hidden.items():
+        if naming.parse_journal_name(name) is not None:
+            subject.skip(why, *_SHAPE, *_ORDER, *_NAMES)
     _note_unknown_kinds(subject)
-    return bool(subject.journals)
 
 
-@checks("BB-JNL-025")
-def check_tails(subject: Subject) -> bool:
+@checks("structure", "BB-JNL-025")
+def check_tails(subject: Subject) -> None:
     """Check that nothing follows the end of a journal, not even part of a line."""
     ended = sorted({scan.journal.name for scan in subject.scans if scan.ended})
     for name in ended:
+        subject.look("BB-JNL-025")
         with subject.directory.reading(name) as descriptor:
             size = os.fstat(descriptor).st_size
             begin = max(0, size - _TAIL_BYTES)
@@ -89,7 +110,6 @@ def check_tails(subject: Subject) -> bool:
         if torn:
             message = f"{torn:,} bytes follow the last line, though the journal has ended"
             subject.report("BB-JNL-025", message, name, offset=size - torn)
-    return bool(ended)
 
 
 def check_header(
@@ -99,7 +119,8 @@ def check_header(
     if not check_version(subject, header, form, name, "BB-JNL-005", line=1):
         refusals = ("BB-VER-001", "BB-VER-006")
         return not any(each.file == name and each.rule in refusals for each in subject.problems)
-    check_schema(subject, header, schema, name, "BB-JNL-005", line=1, offset=0)
+    subject.look("BB-JNL-005", "BB-JNL-013", "BB-LIV-004")
+    check_schema(subject, header, schema, name, _header_rule, line=1, offset=0)
     process = header.get("process")
     holders = [(header, key) for key in ("rank", "attempt", "first_seq")]
     holders += [(process, key) for key in _INTEGERS] if isinstance(process, dict) else []
@@ -110,6 +131,12 @@ def check_header(
     return True
 
 
+def _header_rule(error: ValidationError, place: list[Any]) -> str:
+    """Return the rule that a breach of the schema of a header breaks."""
+    lacks = error.validator == "required" and error.message.startswith("'process'")
+    return "BB-LIV-004" if lacks or place[:1] == ["process"] else "BB-JNL-005"
+
+
 def read_first_line(subject: Subject, name: str) -> dict[str, Any] | None:
     """Return the first line of a journal, or None if it is not committed or damaged."""
     try:
@@ -117,15 +144,19 @@ def read_first_line(subject: Subject, name: str) -> dict[str, Any] | None:
             head = os.pread(descriptor, subject.limits.line_bytes, 0)
         line, newline, _ = head.partition(b"\n")
         return decode(line) if newline else None
-    except (JournalError, OSError, UnsafePathError):
+    except (JournalError, UnsafePathError, FileNotFoundError):
+        return None
+    except OSError as error:
+        subject.refuse(name, error)
         return None
 
 
 def _refused(subject: Subject) -> set[str]:
     """Return the journals that are not read: refused ones, and in a packed run listed ones."""
+    hidden = set(subject.hidden)
     if not subject.packed or subject.sealed is None:
-        return subject.refused
-    return subject.refused | {entry["file"] for entry in subject.sealed["journals"]}
+        return hidden
+    return hidden | {entry["file"] for entry in subject.sealed["journals"]}
 
 
 def _note_unknown_kinds(subject: Subject) -> None:

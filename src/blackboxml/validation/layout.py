@@ -29,9 +29,13 @@ _DEEPEST: Final = 64
 _JOURNAL_FORMATS = (JOURNAL_FORMAT, "blackbox-media")
 
 
-@checks("BB-LAY-009", "BB-LAY-006", "BB-LAY-007", "BB-LAY-008", "BB-LAY-013", "BB-LIM-005")
-def check_entries(subject: Subject) -> bool:
+_ENTRIES = ("BB-LAY-009", "BB-LAY-006", "BB-LAY-007", "BB-LAY-008", "BB-LAY-013", "BB-LIM-005")
+
+
+@checks("structure", *_ENTRIES)
+def check_entries(subject: Subject) -> None:
     """Look at every entry, and list the regular files."""
+    subject.look(*_ENTRIES)
     folded: dict[str, str] = {}
     for name, mode in _walk(subject):
         if stat.S_ISDIR(mode):
@@ -52,17 +56,23 @@ def check_entries(subject: Subject) -> bool:
         if _DEVICES.intersection(part.partition(".")[0].lower() for part in name.split("/")):
             message = "named like a device of Windows"
             subject.report("BB-LAY-007", message, name, severity="warning")
-    return True
 
 
-@checks("BB-LAY-005")
-def check_journal_names(subject: Subject) -> bool:
+@checks("structure", "BB-LAY-005")
+def check_journal_names(subject: Subject) -> None:
     """Find journals whose name hides them from readers."""
     for name, size in subject.files.items():
-        if "/" in name or not name.endswith(".jsonl") or _names_journal(name) or not size:
+        if "/" in name or not name.endswith(".jsonl"):
             continue
-        with subject.directory.reading(name) as descriptor:
-            head = os.pread(descriptor, subject.limits.line_bytes, 0)
+        subject.look("BB-LAY-005")
+        if _names_journal(name) or not size:
+            continue
+        try:
+            with subject.directory.reading(name) as descriptor:
+                head = os.pread(descriptor, subject.limits.line_bytes, 0)
+        except OSError as error:
+            subject.skip(subject.refuse(name, error), "BB-LAY-005")
+            continue
         line, newline, _ = head.partition(b"\n")
         try:
             form = decode(line).get("format") if newline else None
@@ -74,7 +84,6 @@ def check_journal_names(subject: Subject) -> bool:
                 "without zeros in front; no reader finds it"
             )
             subject.report("BB-LAY-005", message, name, cure="rename it by rank and ordinal")
-    return True
 
 
 def _names_journal(name: str) -> bool:
@@ -116,7 +125,11 @@ def _walk(subject: Subject) -> Iterator[tuple[str, int]]:
 
 def _entries(subject: Subject, folder: str) -> list[tuple[str, int]]:
     """Return path and mode of the entries of one folder, in byte order."""
-    descriptor = _open_folder(subject.directory, folder)
+    try:
+        descriptor = _open_folder(subject.directory, folder)
+    except PermissionError as error:
+        subject.skip(subject.refuse(folder, error), *_ENTRIES)
+        return []
     if descriptor is None:
         return []
     found = []
@@ -140,6 +153,8 @@ def _open_folder(directory: Directory, folder: str) -> int | None:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             inner = os.open(part, flags, dir_fd=descriptor)
+        except PermissionError:
+            raise
         except OSError:
             return None
         finally:

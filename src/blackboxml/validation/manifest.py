@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from blackboxml.errors import LimitError, UnsafePathError
 from blackboxml.manifest import ORDER
 from blackboxml.model import MANIFEST, RUN_FORMAT
 from blackboxml.validation.document import (
+    REFUSALS,
     check_schema,
     check_version,
     parse,
@@ -31,28 +33,44 @@ _TIMES = ("start", "end", "time")
 _SEALED = ("sealed", "groups", "journals", "files")
 
 
+_SHAPE = ("BB-MAN-002", "BB-MAN-008", "BB-MAN-009", "BB-MAN-010", "BB-MAN-011", "BB-MAN-012")
+_FILES = ("BB-INT-006", "BB-INT-007")
+_EXTENSION = re.compile(r"[a-z0-9-]+(?:\.[A-Za-z0-9_-]+)+")
+
+
+@checks("structure", "BB-LAY-006", "BB-MAN-006")
 @checks(
-    *("BB-MAN-001", "BB-MAN-002", "BB-MAN-008", "BB-MAN-009", "BB-MAN-010", "BB-MAN-011"),
-    *("BB-MAN-012", "BB-MAN-014", "BB-LAY-006", "BB-VER-001", "BB-VER-003", "BB-VER-006"),
+    "schema",
+    *("BB-MAN-001", "BB-MAN-014", *_SHAPE, *_FILES, "BB-LIM-001", "BB-VER-001", "BB-VER-003"),
+    *("BB-VER-006", "BB-VER-007", "BB-VER-011"),
 )
-def check_manifest(subject: Subject) -> bool:
+def check_manifest(subject: Subject) -> None:
     """Read the manifest; it is kept only if it is valid."""
+    subject.look("BB-MAN-014")
     if MANIFEST not in subject.directory.names():
         message = f"there is no {MANIFEST}; what the journals prove stands in for it"
         subject.report("BB-MAN-014", message, MANIFEST, severity="warning", cure=subject.cure)
-        return False
+        return
+    subject.look("BB-MAN-001", "BB-LIM-001")
     data = _read(subject)
     document = None if data is None else _parse(subject, data)
     if data is None or document is None:
-        return True
+        subject.skip(f"{MANIFEST} is not valid", *_SHAPE, *_FILES, "BB-VER-011")
+        return
     subject.manifest = document
     _check_form(subject, data, document)
     _check_times(subject, document)
     _check_entries(subject, document)
-    if document["status"] == "failed" and "exception" not in document:
-        message = "the run failed, and no exception says why"
-        subject.report("BB-MAN-011", message, MANIFEST, severity="warning", pointer="/exception")
-    return True
+    _check_extensions(subject, document)
+    subject.look("BB-MAN-009", "BB-MAN-010", "BB-MAN-012")
+    if document["status"] == "failed":
+        subject.look("BB-MAN-011")
+        if "exception" not in document:
+            message = "the run failed, and no exception says why"
+            where = "/exception"
+            subject.report("BB-MAN-011", message, MANIFEST, severity="warning", pointer=where)
+    if "files" in document:
+        subject.look(*_FILES, "BB-LAY-006", "BB-MAN-006")
 
 
 def _read(subject: Subject) -> bytes | None:
@@ -62,9 +80,9 @@ def _read(subject: Subject) -> bytes | None:
     except LimitError as error:
         subject.report("BB-LIM-001", str(error), MANIFEST)
     except UnsafePathError:
-        pass  # the layout says so
+        subject.skip(f"{MANIFEST} is not a regular file", "BB-MAN-001", "BB-MAN-014")
     except OSError as error:
-        subject.report("BB-MAN-001", f"it cannot be read: {error}", MANIFEST, cure=subject.cure)
+        subject.skip(subject.refuse(MANIFEST, error), "BB-MAN-001", "BB-MAN-014")
     return None
 
 
@@ -78,22 +96,33 @@ def _parse(subject: Subject, data: bytes) -> Manifest | None:
         message = f"{error}; wanted one strict JSON document in UTF-8"
         subject.report("BB-MAN-001", message, MANIFEST, cure=subject.cure)
         return None
-    valid = check_version(subject, document, RUN_FORMAT, MANIFEST, "BB-MAN-001") and check_schema(
-        subject, document, "manifest", MANIFEST, _rule, cure=subject.cure
-    )
+    if not check_version(subject, document, RUN_FORMAT, MANIFEST, "BB-MAN-001"):
+        subject.unsupported = any(each.rule in REFUSALS for each in subject.problems)
+        return None
+    valid = check_schema(subject, document, "manifest", MANIFEST, _rule, cure=subject.cure)
     return document if valid else None
 
 
 def _rule(error: ValidationError, path: list[Any]) -> str:
     """Return the rule that a breach of the schema breaks."""
+    last = path[-1] if path else ""
+    if path[:1] == ["files"] and len(path) > 1:
+        return "BB-INT-007" if last == "sha256" else "BB-INT-006"
+    if error.validator == "pattern":
+        if last in _TIMES:
+            return "BB-MAN-008"
+        if path == ["files"] or last in {"table", "dataset"}:
+            return "BB-LAY-006"
+    return _rule_of_presence(error, last)
+
+
+def _rule_of_presence(error: ValidationError, last: Any) -> str:
+    """Return the rule that a member breaks that is missing, or there and must not be."""
     missing: set[Any] = set()
     if error.validator == "required":
         wanted: Any = error.validator_value
         found: Any = error.instance
         missing = set(wanted) - set(found)
-    last = path[-1] if path else ""
-    if error.validator == "pattern" and last in _TIMES:
-        return "BB-MAN-008"
     if error.validator == "dependentRequired" or "dependentSchemas" in error.absolute_schema_path:
         return "BB-MAN-012"
     if missing & {"end", "duration_seconds"} or (
@@ -102,13 +131,12 @@ def _rule(error: ValidationError, path: list[Any]) -> str:
         return "BB-MAN-009"
     if error.schema is False and last == "exception":
         return "BB-MAN-010"
-    if error.validator == "pattern" and (path == ["files"] or last in {"table", "dataset"}):
-        return "BB-LAY-006"
     return "BB-MAN-001"
 
 
 def _check_form(subject: Subject, data: bytes, document: Manifest) -> None:
     """Check what people see: order, indentation, the last line feed."""
+    subject.look("BB-MAN-002")
     known = [key for key in document if key in ORDER]
     if known != sorted(known, key=ORDER.index) or next(iter(document)) != ORDER[0]:
         found = "its members are not in the order of the specification, `format` first"
@@ -123,6 +151,7 @@ def _check_form(subject: Subject, data: bytes, document: Manifest) -> None:
 
 def _check_times(subject: Subject, document: Manifest) -> None:
     """Check that times are days of the calendar."""
+    subject.look("BB-MAN-008")
     for place, text in _times(document):
         try:
             datetime.fromisoformat(text.replace(":60.", ":59."))
@@ -140,6 +169,16 @@ def _times(document: Manifest) -> Iterator[tuple[tuple[Any, ...], str]]:
         for key in _TIMES:
             if key in holder:
                 yield (*place, key), holder[key]
+
+
+def _check_extensions(subject: Subject, document: Manifest) -> None:
+    """Check that whoever adds members says who they are."""
+    for name in document.get("extensions", {}):
+        subject.look("BB-VER-011")
+        if not _EXTENSION.fullmatch(name):
+            message = f"the extension {name!r:.80} does not begin with a domain name in reverse"
+            where = pointer(["extensions", name])
+            subject.report("BB-VER-011", message, MANIFEST, severity="warning", pointer=where)
 
 
 def _check_entries(subject: Subject, document: Manifest) -> None:

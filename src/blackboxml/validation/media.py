@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from blackboxml import naming
 from blackboxml.errors import JournalError, UnsafePathError
@@ -23,17 +24,28 @@ _MEDIA = frozenset(
 )
 
 
-@checks(
-    *("BB-MED-001", "BB-MED-003", "BB-MED-005", "BB-MED-006", "BB-MED-010", "BB-MED-011"),
-    *("BB-JNL-001", "BB-JNL-002", "BB-JNL-003", "BB-JNL-004", "BB-JNL-005", "BB-JNL-006"),
-    *("BB-JNL-008", "BB-JNL-009", "BB-JNL-011", "BB-MRG-008"),
+_LINES = (
+    *("BB-MED-001", "BB-MED-003", "BB-MED-009", "BB-JNL-001", "BB-JNL-002", "BB-JNL-003"),
+    *("BB-JNL-005", "BB-JNL-008", "BB-JNL-011", "BB-JNL-013", "BB-LIV-004"),
 )
-def check_media(subject: Subject) -> bool:
+_MEMBERS = ("BB-MED-005", "BB-MED-006", "BB-MED-010")
+_ORDER = ("BB-MED-002", "BB-JNL-004", "BB-JNL-006", "BB-JNL-009", "BB-MRG-008")
+_INLINE_BYTES: Final = 64 * 2**10
+
+
+@checks("integrity", "BB-MED-011")
+@checks("structure", *_ORDER)
+@checks("schema", *_LINES, *_MEMBERS, "BB-VER-001", "BB-VER-003", "BB-VER-006", "BB-VER-007")
+def check_media(subject: Subject) -> None:
     """Check every line of every media journal."""
-    names = [name for name in subject.files if naming.parse_journal_name(name, "media") is not None]
-    for name in names:
-        _Journal(subject, name).check()
-    return bool(names)
+    for name in subject.files:
+        if naming.parse_journal_name(name, "media") is None:
+            continue
+        subject.look(*_LINES, *_ORDER)
+        try:
+            _Journal(subject, name).check()
+        except PermissionError as error:
+            subject.skip(subject.refuse(name, error), *_LINES, *_ORDER, *_MEMBERS, "BB-MED-011")
 
 
 class _Journal:
@@ -45,6 +57,7 @@ class _Journal:
         self._name = name
         self._line = 0
         self._offset = 0
+        self._length = 0
         self._expected = 0
 
     def check(self) -> None:
@@ -56,6 +69,7 @@ class _Journal:
                 lines = block.data.split(b"\n")
                 for line in lines[:-1]:
                     self._line += 1
+                    self._length = len(line)
                     if not self._read(line):
                         return
                     self._offset += len(line) + 1
@@ -91,7 +105,11 @@ class _Journal:
 
     def _read_header(self, header: dict[str, Any]) -> bool:
         """Check the header; tell whether the journal may be read on."""
-        if not check_header(self._subject, header, self._name, FORMAT, "media-header"):
+        subject = self._subject
+        if not check_header(subject, header, self._name, FORMAT, "media-header"):
+            subject.refused.add(self._name)
+            why = subject.hidden[self._name]
+            subject.skip(why, *_LINES, *_ORDER, *_MEMBERS, "BB-MED-011")
             return False
         place = naming.parse_journal_name(self._name, "media")
         if place is not None and header.get("rank") != place[0]:
@@ -102,9 +120,25 @@ class _Journal:
         if manifest is not None and isinstance(run, dict) and run.get("id") != manifest["id"]:
             message = f"the journal is of run {run.get('id')!r:.40}, this is run {manifest['id']}"
             self._report("BB-MRG-008", message)
+        self._check_attempt(header)
         first = header.get("first_seq")
         self._expected = first if type(first) is int else 0
         return True
+
+    def _check_attempt(self, header: dict[str, Any]) -> None:
+        """Check that the journal belongs to an attempt of its rank: that of the same process."""
+        rank, process = header.get("rank"), header.get("process")
+        own = {
+            each.attempt
+            for each in self._subject.journals
+            if each.header is not None and each.rank == rank and each.header.process == process
+        }
+        if own and header.get("attempt") not in own:
+            message = (
+                f"attempt {header.get('attempt')!r:.40}, but the metrics journal of the same "
+                f"process is of attempt {', '.join(map(str, sorted(own)))}"
+            )
+            self._report("BB-MED-002", message)
 
     def _read_record(self, record: dict[str, Any]) -> None:
         """Check a record that is valid by itself."""
@@ -118,26 +152,36 @@ class _Journal:
                 self._report("BB-JNL-008", "the record has no kind")
             else:
                 message = f"a record of the unknown kind {kind:.80} is ignored"
-                self._report("BB-JNL-011", message, warning=True)
+                self._report("BB-JNL-011", message, severity="warning")
         if "media" in record:
             self._check_media(record["media"])
 
     def _check_media(self, media: dict[str, Any]) -> None:
         """Check the kind, and the file if there is one."""
+        self._subject.look(*_MEMBERS)
+        if self._length > _INLINE_BYTES and len(json.dumps(media.get("value"))) > _INLINE_BYTES:
+            message = f"a value of more than {_INLINE_BYTES:,} bytes; a file suits it better"
+            self._report("BB-MED-009", message, severity="warning")
         if media["kind"] not in _MEDIA:
             message = f"the kind {media['kind']!r:.80} is not known and is given as it stands"
-            self._report("BB-MED-010", message, warning=True)
+            self._report("BB-MED-010", message, severity="warning")
         if "file" not in media:
             return
         name, subject = media["file"], self._subject
+        if not subject.asks("BB-MED-011"):
+            return
+        subject.look("BB-MED-011")
         try:
             check_relative(name)
             size, digest = subject.digest(name)
         except FileNotFoundError:
             self._report("BB-MED-011", f"{name} is missing")
             return
-        except (OSError, UnsafePathError) as error:
+        except UnsafePathError as error:
             self._report("BB-MED-011", f"{name} cannot be read: {error}")
+            return
+        except OSError as error:
+            subject.skip(subject.refuse(name, error), "BB-MED-011")
             return
         if size != media["bytes"]:
             message = f"{name} has {size:,} bytes, the record says {media['bytes']:,}"
@@ -146,13 +190,15 @@ class _Journal:
             message = f"the SHA-256 of {name} is {digest}, the record says {media['sha256']}"
             self._report("BB-MED-011", message)
 
-    def _report(self, rule: str, message: str, *, warning: bool = False) -> None:
+    def _report(
+        self, rule: str, message: str, *, severity: Literal["error", "warning"] = "error"
+    ) -> None:
         """Report at the line that is being read."""
         self._subject.report(
             rule,
             message,
             self._name,
-            severity="warning" if warning else "error",
+            severity=severity,
             line=self._line,
             offset=self._offset,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from blackboxml import naming
 from blackboxml.errors import JournalError
 from blackboxml.journal import decode, read_blocks
+from blackboxml.manifest import timestamp
 from blackboxml.model import MANIFEST, SUMS
 from blackboxml.validation.document import equal, pointer
 from blackboxml.validation.subject import checks
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from blackboxml.validation.subject import Subject
 
 
-@checks("BB-MRG-002", "BB-MRG-003", "BB-MRG-004", "BB-MRG-005", "BB-JNL-010")
-def check_sessions(subject: Subject) -> bool:
+@checks("structure", "BB-MRG-002", "BB-MRG-003", "BB-MRG-004", "BB-MRG-005", "BB-JNL-010")
+def check_sessions(subject: Subject) -> None:
     """Check the journals of each rank against each other."""
+    if subject.journals:
+        subject.look("BB-MRG-002", "BB-MRG-003")
     ranks: dict[int, dict[str, JournalFile]] = {}
     sessions: dict[tuple[int, int], dict[str, JournalFile]] = {}
     for journal in subject.journals:
@@ -36,13 +39,19 @@ def check_sessions(subject: Subject) -> bool:
         session = sorted(journals.values(), key=lambda each: each.ordinal)
         _check_process(subject, session)
         if len(session) > 1:
+            subject.look("BB-MRG-004", "BB-MRG-005")
             _check_copies(subject, session)
         _check_end(subject, [scan for scan in subject.scans if _place(scan) == place])
-    return bool(subject.journals)
+    for name, why in subject.hidden.items():
+        if naming.parse_journal_name(name) is not None:
+            subject.skip(why, "BB-MRG-003", "BB-MRG-004", "BB-MRG-005", "BB-JNL-010")
 
 
-@checks("BB-MAN-013", "BB-LIV-001", "BB-MAN-006", "BB-SEA-014")
-def check_history(subject: Subject) -> bool:
+_HISTORY = ("BB-MAN-013", "BB-LIV-001", "BB-MAN-006", "BB-SEA-005")
+
+
+@checks("structure", *_HISTORY, "BB-SEA-014")
+def check_history(subject: Subject) -> None:
     """Check what the manifest says of attempts and status against the journals.
 
     What a writer leaves that was killed between its journal and the manifest is a warning: the
@@ -50,7 +59,11 @@ def check_history(subject: Subject) -> bool:
     """
     manifest = subject.manifest
     if manifest is None:
-        return False
+        if MANIFEST in subject.files:
+            subject.skip(f"{MANIFEST} is not valid", *_HISTORY, "BB-SEA-014")
+        return
+    if "sealed" not in manifest:
+        subject.look("BB-SEA-014")
     if "sealed" not in manifest and SUMS in subject.files:
         message = "left over from a seal before the run was resumed; readers ignore it"
         subject.report("BB-SEA-014", message, SUMS, severity="warning", cure=subject.cure)
@@ -63,8 +76,11 @@ def check_history(subject: Subject) -> bool:
         message = f"the manifest is of run {manifest['id']}, the journals are of {min(ids)}"
         subject.report("BB-MAN-013", message, MANIFEST, pointer="/id")
     elif subject.journals:
+        subject.look("BB-MAN-013", "BB-LIV-001")
         _check_all_attempts(subject, manifest)
-    return True
+    for name, why in subject.hidden.items():
+        if naming.parse_journal_name(name) is not None:
+            subject.skip(why, "BB-MAN-013", "BB-LIV-001", "BB-SEA-005")
 
 
 def _check_all_attempts(subject: Subject, manifest: Manifest) -> None:
@@ -90,7 +106,7 @@ def _check_all_attempts(subject: Subject, manifest: Manifest) -> None:
             cure=subject.cure,
         )
     for attempt in sorted(listed.keys() - sessions.keys()):
-        if least == 0 and not subject.refused:
+        if least == 0 and not subject.hidden:
             place = pointer(["attempts", listed[attempt]])
             message = f"attempt {attempt} has no journal"
             subject.report("BB-MAN-013", message, MANIFEST, pointer=place)
@@ -117,11 +133,23 @@ def _check_attempt(subject: Subject, at: int, entry: dict[str, Any], session: li
     elif not ends and status in {"completed", "failed"}:
         message = f"{status}, but no journal of the attempt has an end record"
         subject.report("BB-LIV-001", message, MANIFEST, pointer=place)
+    if subject.sealed is not None and not ends and at == len(subject.sealed["attempts"]) - 1:
+        _check_settled(subject, subject.sealed, session)
     header = session[0].journal.header
     if header is not None and not equal(entry["process"], header.process):
         message = f"another process than in the header of {session[0].journal.name}"
         place = pointer(["attempts", at, "process"])
         subject.report("BB-MAN-013", message, MANIFEST, pointer=place)
+
+
+def _check_settled(subject: Subject, sealed: Manifest, session: list[Scan]) -> None:
+    """Check what a sealer has to say of a run whose last attempt broke off."""
+    subject.look("BB-SEA-005")
+    times = [scan.journal.header.time for scan in session[-1:] if scan.journal.header is not None]
+    times += [scan.last_time for scan in session if scan.records]
+    if sealed["status"] == "interrupted" and times and sealed["end"] != timestamp(times[-1]):
+        message = f"{sealed['end']}, but the last record of the run is of {timestamp(times[-1])}"
+        subject.report("BB-SEA-005", message, MANIFEST, pointer="/end", cure=subject.cure)
 
 
 def _check_ordinals(subject: Subject) -> None:
@@ -209,6 +237,7 @@ def _check_end(subject: Subject, session: list[Scan]) -> None:
     ]
     if not ends:
         return
+    subject.look("BB-JNL-010")
     seq, name = min(ends)
     for scan in session:
         if scan.journal.name != name and scan.records and scan.expected - 1 > seq:

@@ -13,6 +13,7 @@ from blackboxml.seal import rewinds_of
 from blackboxml.sealed import effective_rows
 from blackboxml.table import INDEX, METADATA, METRIC, STATISTIC, read_keys
 from blackboxml.validation.document import pointer
+from blackboxml.validation.subject import TABLE
 from blackboxml.validation.table import (
     check_columns,
     check_compression,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from blackboxml.validation.subject import Subject
 
 _BATCH_ROWS: Final = 65_536
+_VALUES = ("BB-TAB-004", "BB-TAB-011")
 _TYPES = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64()}
 
 Row = tuple[tuple[int, int, int], int | None, float | None]
@@ -39,7 +41,8 @@ def check_tables(subject: Subject, sealed: Mapping[str, Any]) -> None:
     sound: dict[str, pq.ParquetFile] = {}
     for name, entry in sealed["groups"].items():
         file_name = entry["table"]
-        if file_name in subject.changed or file_name not in subject.files:
+        subject.look("BB-MAN-006", "BB-TAB-001")
+        if not subject.is_sound(file_name, *TABLE, *_VALUES):
             continue
         file = open_table(subject, file_name)
         if file is None:
@@ -52,7 +55,10 @@ def check_tables(subject: Subject, sealed: Mapping[str, Any]) -> None:
             check_compression(subject, file_name, file)
             sound[file_name] = file
     if len(sound) == len(sealed["groups"]):
+        subject.look("BB-SEA-009", "BB-MRG-001")
         _check_history(subject, sealed, sound)
+    else:
+        subject.skip("a table is not read", "BB-SEA-009", "BB-MRG-001")
 
 
 def _schema(

@@ -9,6 +9,7 @@ from blackboxml.validation.integrity import check_files, check_sums
 from blackboxml.validation.journal import check_headers, check_lines, check_tails
 from blackboxml.validation.layout import check_entries as check_layout
 from blackboxml.validation.layout import check_journal_names
+from blackboxml.validation.life import check_life
 from blackboxml.validation.manifest import check_manifest
 from blackboxml.validation.media import check_media
 from blackboxml.validation.merge import check_history, check_sessions
@@ -24,6 +25,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_config,
     check_headers,
     check_lines,
+    check_life,
     check_tails,
     check_sessions,
     check_history,
@@ -35,3 +37,6 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_entries,
     check_packed,
 )
+
+BASE: Final = frozenset(CHECKS[:7])
+"""Checks that find out what the others go by; they run at every level."""

@@ -12,7 +12,7 @@ from blackboxml import naming
 from blackboxml.model import MANIFEST
 from blackboxml.seal import described, journal_entries
 from blackboxml.validation.document import equal, pointer
-from blackboxml.validation.subject import checks
+from blackboxml.validation.subject import TABLE, checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,12 +27,14 @@ _MEMBERS = (*_RULES, "count", "last", "unit", "description", "statistics")
 _COUNTED = ("rank", "attempt", "first_seq", "records", "time", "process")
 
 
-@checks("BB-SEA-006")
-def check_listed(subject: Subject) -> bool:
+@checks("structure", "BB-SEA-006")
+def check_listed(subject: Subject) -> None:
     """Check that the manifest lists every journal, in order."""
     sealed = subject.sealed
     if sealed is None:
-        return False
+        _skip_unknown(subject, "BB-SEA-006")
+        return
+    subject.look("BB-SEA-006")
     listed = [entry["file"] for entry in sealed["journals"]]
     for name in sorted({journal.name for journal in subject.journals} - set(listed)):
         message = "it is not listed in the manifest: it was written after sealing"
@@ -42,23 +44,35 @@ def check_listed(subject: Subject) -> bool:
     if places != sorted(set(places)):
         message = "not in the order of rank and ordinal, each once"
         subject.report("BB-SEA-006", message, MANIFEST, pointer="/journals", cure=subject.cure)
-    return True
 
 
-@checks(
-    *("BB-SEA-004", "BB-MAN-006", "BB-GRP-004", "BB-GRP-005", "BB-GRP-006", "BB-GRP-007"),
-    *("BB-GRP-008", "BB-TAB-001", "BB-TAB-003", "BB-TAB-004", "BB-TAB-005", "BB-TAB-006"),
-    *("BB-TAB-007", "BB-TAB-008", "BB-TAB-009", "BB-TAB-010", "BB-TAB-013", "BB-TAB-014"),
-    *("BB-TAB-015", "BB-DAT-001", "BB-DAT-002", "BB-DAT-003", "BB-DAT-005", "BB-DAT-006"),
-    *("BB-DAT-007", "BB-DAT-008", "BB-DAT-010", "BB-DAT-011", "BB-DAT-012", "BB-LIM-005"),
+_ENTRY = ("BB-MAN-006", "BB-TAB-001", "BB-GRP-004", "BB-GRP-005", "BB-GRP-008")
+_DATASET = (
+    *("BB-DAT-002", "BB-DAT-003", "BB-DAT-004", "BB-DAT-005", "BB-DAT-006", "BB-DAT-007"),
+    *("BB-DAT-008", "BB-DAT-009", "BB-DAT-011", "BB-DAT-012", "BB-DAT-013", "BB-DAT-014"),
 )
-def check_groups(subject: Subject) -> bool:
+_VALUES = ("BB-SEA-004", "BB-TAB-004", "BB-TAB-008")
+
+
+@checks("data", *_VALUES, "BB-DAT-010")
+@checks("integrity", "BB-TAB-011")
+@checks(
+    "structure",
+    *(*_ENTRY, "BB-GRP-006", "BB-GRP-007", *TABLE, "BB-DAT-001", *_DATASET, "BB-LIM-005"),
+)
+@checks("schema", "BB-VER-001", "BB-VER-003", "BB-VER-006", "BB-VER-007")
+def check_groups(subject: Subject) -> None:
     """Compare tables, datasets and their entries in the manifest with the journals."""
     sealed, spill = subject.sealed, subject.spill
-    if sealed is None or spill is None:
-        return False
-    if any(journal.name in subject.changed for journal in subject.journals):
-        return False  # said already; every difference from now on would say it again
+    known = (*_ENTRY, *TABLE, "BB-TAB-011", "BB-DAT-001", *_DATASET, *_VALUES, "BB-DAT-010")
+    if sealed is None:
+        _skip_unknown(subject, *known, "BB-GRP-006", "BB-GRP-007")
+        return
+    if spill is None:
+        return  # packed
+    if why := _unlike(subject):
+        subject.skip(why, *known, "BB-GRP-006", "BB-GRP-007")
+        return
     from blackboxml.sealed import GroupFiles
     from blackboxml.validation.dataset import check_dataset
     from blackboxml.validation.table import check_table
@@ -75,22 +89,42 @@ def check_groups(subject: Subject) -> bool:
         files = GroupFiles(group, run, rewinds, said, "", stem)
         files.survey(spill)
         _check_entry(subject, name, entry, files)
-        # A file that is missing was reported with the files, or with the manifest.
-        sound = subject.files.keys() - subject.changed
-        if entry["table"] in sound:
+        if subject.is_sound(entry["table"], *TABLE, "BB-TAB-011", *_VALUES):
             check_table(subject, entry["table"], group, files.schema, spill)
         dataset = entry.get("dataset")
-        if dataset is not None and dataset in sound:
+        if dataset is not None and subject.is_sound(dataset, *_DATASET, "BB-DAT-010", "BB-SEA-004"):
             check_dataset(subject, dataset, group, files, spill)
-    return True
 
 
-@checks("BB-MAN-006")
-def check_entries(subject: Subject) -> bool:
+def _unlike(subject: Subject) -> str | None:
+    """Return why the journals are not those that were sealed, None if they are."""
+    for journal in subject.journals:
+        if journal.name in subject.changed:
+            return f"{journal.name} is not what it was when the run was sealed"
+    return _hidden(subject)
+
+
+def _hidden(subject: Subject) -> str | None:
+    """Return why a journal is not read, None if all are."""
+    hidden = subject.hidden.items()
+    return next((why for name, why in hidden if naming.parse_journal_name(name) is not None), None)
+
+
+def _skip_unknown(subject: Subject, *rules: str) -> None:
+    """Skip rules of a sealed run if nobody can tell whether this is one."""
+    if subject.manifest is None and MANIFEST in subject.files:
+        subject.skip(f"{MANIFEST} is not valid", *rules)
+
+
+@checks("structure", "BB-MAN-006")
+def check_entries(subject: Subject) -> None:
     """Compare what the manifest says of each journal with the journal."""
     sealed = subject.sealed
     if sealed is None or subject.packed:
-        return False
+        return
+    if why := _hidden(subject):
+        subject.skip(why, "BB-MAN-006")
+        return
     listed = {entry["file"]: at for at, entry in enumerate(sealed["journals"])}
     found = {entry["file"]: entry for entry in _entries(subject)}
     for name, entry in found.items():
@@ -108,7 +142,6 @@ def check_entries(subject: Subject) -> bool:
     for name in sorted(listed.keys() - found.keys() - subject.changed):
         place = pointer(["journals", listed[name]])
         subject.report("BB-MAN-006", f"{name} is no journal of the run", MANIFEST, pointer=place)
-    return True
 
 
 def _entries(subject: Subject) -> list[dict[str, Any]]:
@@ -131,6 +164,9 @@ def _show(entry: Mapping[str, Any], key: str) -> str:
 
 def _check_names(subject: Subject, listed: Mapping[str, Any]) -> None:
     """Check which groups there are, and how their files are called."""
+    subject.look("BB-MAN-006", "BB-TAB-001")
+    if listed:
+        subject.look("BB-GRP-008")
     for name in listed.keys() - subject.groups.keys():
         message = f"no record names a metric of the group {name!r:.80}"
         place = pointer(["groups", name])
@@ -151,41 +187,61 @@ def _check_names(subject: Subject, listed: Mapping[str, Any]) -> None:
 def _check_entry(subject: Subject, name: str, entry: Mapping[str, Any], files: GroupFiles) -> None:
     """Compare what the manifest says of a group with what its rows say."""
     wanted = files.entry()
-
-    def differs(rule: str, place: list[str], found: object, want: object) -> None:
-        message = f"{found!r:.80}, but the journals give {want!r:.80}"
-        where = pointer(["groups", name, *place])
-        subject.report(rule, message, MANIFEST, pointer=where, cure=subject.cure)
+    subject.look("BB-GRP-004", "BB-GRP-005", "BB-DAT-001")
+    if "dataset" in entry:
+        subject.look("BB-GRP-007")
+    if any("statistics" in each for each in wanted["metrics"].values()):
+        subject.look("BB-GRP-006")
 
     for key in ("rows", "superseded"):
         if entry[key] != wanted[key]:
-            differs("BB-MAN-006", [key], entry[key], wanted[key])
+            _differs(subject, "BB-MAN-006", (name, key), entry[key], wanted[key])
     if ("dataset" in entry) != ("dataset" in wanted):
         message = "a dataset without a row that counts" if "dataset" in entry else "no dataset"
         where = pointer(["groups", name])
         subject.report("BB-DAT-001", message, MANIFEST, severity="warning", pointer=where)
-    if list(entry["metrics"]) != list(wanted["metrics"]):
-        differs("BB-MAN-006", ["metrics"], list(entry["metrics"]), list(wanted["metrics"]))
+    stated, said = list(entry["metrics"]), list(wanted["metrics"])
+    if stated != said:
+        _differs(subject, "BB-MAN-006", (name, "metrics"), stated, said)
+    _check_metrics(subject, name, entry, wanted)
+
+
+def _check_metrics(
+    subject: Subject, group: str, entry: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+    """Compare what the manifest says of each metric of a group with what its rows say."""
     known = set(_MEMBERS) if "dataset" in entry else set(_MEMBERS) - {"variable"}
     for metric in wanted["metrics"].keys() & entry["metrics"].keys():
         stated, said = entry["metrics"][metric], wanted["metrics"][metric]
         for key in sorted(known):
             if not equal(stated.get(key), said.get(key)):
                 rule = _RULES.get(key, "BB-MAN-006")
-                differs(rule, ["metrics", metric, key], stated.get(key), said.get(key))
+                place = (group, "metrics", metric, key)
+                _differs(subject, rule, place, stated.get(key), said.get(key))
 
 
+def _differs(
+    subject: Subject, rule: str, place: tuple[str, ...], found: object, wanted: object
+) -> None:
+    """Report a member of a group's entry that is not what the journals say."""
+    message = f"{found!r:.80}, but the journals give {wanted!r:.80}"
+    where = pointer(["groups", *place])
+    subject.report(rule, message, MANIFEST, pointer=where, cure=subject.cure)
+
+
+@checks("data", "BB-SEA-009", "BB-TAB-004")
+@checks("integrity", "BB-TAB-011")
 @checks(
-    *("BB-SEA-009", "BB-MAN-006", "BB-MRG-001", "BB-TAB-001", "BB-TAB-003", "BB-TAB-004"),
-    *("BB-TAB-005", "BB-TAB-006", "BB-TAB-007", "BB-TAB-009", "BB-TAB-010", "BB-TAB-013"),
-    *("BB-TAB-014", "BB-TAB-015"),
+    "structure",
+    *("BB-MAN-006", "BB-MRG-001", "BB-TAB-001", *TABLE, "BB-LIM-005"),
 )
-def check_packed(subject: Subject) -> bool:
+@checks("schema", "BB-VER-001", "BB-VER-003", "BB-VER-006", "BB-VER-007")
+def check_packed(subject: Subject) -> None:
     """Check the tables and events of a packed run."""
     sealed = subject.sealed
     if sealed is None or not subject.packed:
-        return False
+        _skip_unknown(subject, "BB-SEA-009")
+        return
     from blackboxml.validation.packing import check_tables
 
     check_tables(subject, sealed)
-    return True

@@ -1,0 +1,294 @@
+"""One run: all checks in order, and the report of what they found."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import logging
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from blackboxml import naming
+from blackboxml.errors import NotARunError, UnsafePathError
+from blackboxml.files import Directory
+from blackboxml.model import LIMITS, MANIFEST, Limits
+from blackboxml.validation.report import CHECKED, LEVELS, Level, Outcome, Report, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from blackboxml.errors import Problem
+    from blackboxml.validation.subject import Subject
+
+logger = logging.getLogger("blackboxml")
+
+UNSUPPORTED: Final = frozenset(["BB-VER-001", "BB-VER-006"])
+"""Rules whose breach says that a newer reader is needed, not that anything is wrong."""
+
+_TRIES: Final = 3
+"""How often a run is looked at that changes meanwhile."""
+
+_PASSED: Final = Outcome("passed")
+_FAILED: Final = Outcome("failed")
+_NOT_APPLICABLE: Final = Outcome("not_applicable")
+
+
+def validate(
+    path: str | os.PathLike[str],
+    limits: Limits = LIMITS,
+    *,
+    level: Level = "full",
+    ignore: Iterable[str] = (),
+    progress: Callable[[float], None] | None = None,
+) -> Report:
+    """Check a run against the specification, whatever its state: live, crashed, sealed or packed.
+
+    What the directory holds never makes this raise. A run that a writer goes on with is looked at
+    as it stands: a torn tail or a missing seal is no fault.
+
+    Args:
+        path: A run directory, or its `run.json`.
+        limits: What to accept from a file before refusing to look further.
+        level: How much to look at: `schema` JSON documents and lines by themselves, `structure`
+            also names, sequence, references and what tables and datasets say of themselves,
+            `integrity` also sizes and digests, `full` also every value of every encoding.
+        ignore: Identifiers of rules that are left out; they are `skipped`.
+        progress: Called with the share of the work that is done.
+
+    Returns:
+        A report; `report.ok` tells whether anything is wrong, `report.verdict` says it in a word.
+
+    Raises:
+        NotARunError: If there is no run at `path`.
+        ValueError: If there is no such level or rule.
+
+    >>> import tempfile
+    >>> from blackboxml import Run, validate
+    >>> with Run("demo", log_dir=tempfile.mkdtemp()) as run:
+    ...     run.log({"train/loss": 0.5})
+    >>> validate(run.path).verdict
+    'valid'
+    """
+    left_out = choose(level, tuple(ignore))
+    place = Path(path)
+    place = place.parent if place.name == MANIFEST else place
+    try:
+        directory = Directory(place)
+    except NotARunError:
+        raise
+    except OSError as error:
+        return unreadable(place, level, error.strerror or str(error))
+    with directory:
+        report = Report(directory.path)
+        for _ in range(_TRIES):
+            before = _state(directory)
+            try:
+                report = _validate(directory, limits, level, left_out, progress)
+            except NotARunError:
+                raise
+            except OSError as error:
+                return unreadable(directory.path, level, error.strerror or str(error))
+            settled = report.verdict != "unreadable" and not report.problems
+            if settled or _state(directory) == before:
+                break
+        return report
+
+
+def unreadable(path: Path, level: Level, reason: str) -> Report:
+    """Return the report of a run that could not be looked at."""
+    why = f"the run cannot be read: {reason}"
+    outcomes = {rule: Outcome("skipped", why) for rule in checkable()}
+    return Report(path, level, "unreadable", reason, [], outcomes)
+
+
+@cache
+def checkable() -> Mapping[str, str]:
+    """Return the rules that can be decided from the files of a run, and how each is checked."""
+    from blackboxml.validation.catalogue import rules
+
+    return {rule.id: rule.checked for rule in rules() if rule.checked in CHECKED}
+
+
+@cache
+def choose(level: Level, ignore: tuple[str, ...]) -> Mapping[str, Outcome]:
+    """Return the rules that are not asked for, and what is said of them.
+
+    Raises:
+        ValueError: If there is no such level or rule; it names the nearest.
+    """
+    if level not in LEVELS:
+        message = f"there is no level {level!r}; the levels are {', '.join(LEVELS)}"
+        raise ValueError(message)
+    for rule in ignore:
+        check_known(rule)
+    most = LEVELS.index(level)
+    left_out: dict[str, Outcome] = {}
+    for rule, checked in checkable().items():
+        if rule in ignore:
+            left_out[rule] = Outcome("skipped", "ignored on request")
+        elif (needs := CHECKED.index(checked)) > most:
+            left_out[rule] = Outcome("skipped", f"looked at from level {LEVELS[needs]} on")
+    return left_out
+
+
+def check_known(rule: str) -> None:
+    """Refuse what is not the identifier of a rule.
+
+    Raises:
+        ValueError: Naming the nearest one.
+    """
+    from blackboxml.validation.catalogue import rules
+
+    known = {each.id: each.slug for each in rules()}
+    if rule in known:
+        return
+    texts = {**{each: each for each in known}, **{slug: each for each, slug in known.items()}}
+    nearest = difflib.get_close_matches(rule.strip(), texts, 1, 0.0)
+    meant = texts[nearest[0]] if nearest else next(iter(known))
+    message = f"there is no rule {rule!r}; did you mean {meant} ({known[meant]})?"
+    raise ValueError(message)
+
+
+def _validate(
+    directory: Directory,
+    limits: Limits,
+    level: Level,
+    left_out: Mapping[str, Outcome],
+    progress: Callable[[float], None] | None,
+) -> Report:
+    """Run the checks once."""
+    from blackboxml.validation.rules import BASE, CHECKS
+    from blackboxml.validation.subject import RULES, Subject
+
+    active = frozenset(checkable().keys() - left_out.keys())
+    with contextlib.ExitStack() as stack:
+        subject = Subject(directory, limits, stack, active=active)
+        if progress is not None:
+            subject.progress = progress
+        for check in CHECKS:
+            if check not in BASE and active.isdisjoint(RULES[check]):
+                continue
+            if subject.unsupported:
+                subject.skip(f"{MANIFEST} needs a newer version of this library", *RULES[check])
+                continue
+            _run(check, subject)
+            if check is CHECKS[0]:
+                _require_run(subject)
+        subject.progress(1.0)
+        problems = [each for each in subject.problems.whole() if each.rule in active]
+        verdict, reason = _judge(subject, problems)
+        outcomes = _outcomes(subject, problems, left_out)
+        return Report(directory.path, level, verdict, reason, problems, outcomes)
+
+
+def _run(check: Callable[[Subject], None], subject: Subject) -> None:
+    """Run one check; its own failure is a finding, and what it did not decide is skipped."""
+    from blackboxml.validation.subject import RULES
+
+    try:
+        check(subject)
+    except Exception as error:
+        name = getattr(check, "__name__", "check")
+        logger.debug("%s of %s failed", name, subject.directory.path, exc_info=True)
+        found = f"{type(error).__name__}: {error}"[:300]
+        rules = RULES[check]
+        subject.skip(f"what is there could not be checked: {found}", *rules)
+        if isinstance(error, OSError) and error.errno in _REFUSED:
+            subject.refuse(error.filename if isinstance(error.filename, str) else name, error)
+            return
+        message = f"what is there could not be checked: {found}"
+        first = next((rule for rule in rules if rule in subject.active), None)
+        if first is None:  # the one that no rule speaks of
+            subject.life = f"unknown: {message}"
+            return
+        subject.report(first, message, cure="restore it from a backup")
+
+
+_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EREMOTEIO})
+"""What the system says of a file that is there and that it does not let us read."""
+
+
+def _judge(subject: Subject, problems: list[Problem]) -> tuple[Verdict, str | None]:
+    """Return what is said of the run as a whole, and why."""
+    errors = {each.rule for each in problems if each.severity == "error"}
+    if errors - UNSUPPORTED:
+        return "invalid", None
+    newer = [each for each in subject.problems if each.rule in UNSUPPORTED]
+    if newer:
+        return "unsupported", f"{newer[0].file}: {newer[0].message}"
+    if subject.refusals:
+        name, said = next(iter(subject.refusals.items()))
+        more = f", and {len(subject.refusals) - 1} more" if len(subject.refusals) > 1 else ""
+        return "unreadable", f"{name}: {said}{more}"
+    if subject.life is not None:
+        return "incomplete", subject.life
+    return "valid", None
+
+
+def _outcomes(
+    subject: Subject, problems: list[Problem], left_out: Mapping[str, Outcome]
+) -> dict[str, Outcome]:
+    """Return what came of each rule: what failed, then what was not decided, then what was."""
+    found = dict.fromkeys(checkable(), _NOT_APPLICABLE)
+    for rule in subject.looked & found.keys():
+        found[rule] = _PASSED
+    for rule in subject.skipped.keys() & found.keys():
+        found[rule] = Outcome("skipped", subject.skipped[rule])
+    for rule in {each.rule for each in problems} & found.keys():
+        found[rule] = _FAILED
+    found.update(left_out)
+    return found
+
+
+def _require_run(subject: Subject) -> None:
+    """Refuse a directory that nothing shows to be a run.
+
+    Raises:
+        NotARunError: If there is neither a manifest, be it damaged, nor a journal with a header.
+    """
+    from blackboxml.validation.integrity import differs_from_sums
+    from blackboxml.validation.journal import read_first_line
+
+    directory = subject.directory
+    if subject.manifest is not None or subject.unsupported or MANIFEST in subject.refusals:
+        return
+    if _is_damaged(subject) or differs_from_sums(subject):
+        return
+    for name in directory.names():
+        if naming.parse_journal_name(name) is None:
+            continue
+        header = read_first_line(subject, name)
+        form = None if header is None else header.get("format")
+        if isinstance(form, dict) and form.get("name") == "blackbox-journal":
+            return
+    if subject.refusals:
+        return  # what the system does not let us read may be one
+    message = f"{directory.path} holds neither the manifest nor a journal of a run"
+    raise NotARunError(errno.ENOENT, message, str(directory.path))
+
+
+def _is_damaged(subject: Subject) -> bool:
+    """Tell whether there is a manifest that names this format, or that damage made unreadable."""
+    from blackboxml.validation.document import parse
+
+    try:
+        data = subject.directory.read(MANIFEST, subject.limits.manifest_bytes)
+        document = parse(data, subject.limits.depth)
+    except FileNotFoundError:
+        return False
+    except (OSError, UnsafePathError, ValueError):
+        return True
+    form = document.get("format") if isinstance(document, dict) else None
+    return isinstance(form, dict) and form.get("name") == "blackbox-run"
+
+
+def _state(directory: Directory) -> tuple[object, ...]:
+    """Return what differs once a writer or a sealer has replaced or added a file."""
+    try:
+        found = os.stat(MANIFEST, dir_fd=directory.fd, follow_symlinks=False)
+    except OSError:
+        return (directory.names(),)
+    return found.st_ino, found.st_mtime_ns, directory.names()
