@@ -89,6 +89,7 @@ def test_an_optional_member_that_is_wrong_is_left_out(tmp_path: Path, member: st
     assert [problem.rule for problem in problems] == ["BB-MAN-001"]
 
 
+@pytest.mark.rule("BB-VER-008", "BB-VER-009")
 def test_unknown_members_are_kept(tmp_path: Path) -> None:
     more = {"org.example": [1, None], "extensions": {"org.example": {"x": 1}}}
     found, problems = opened(tmp_path, {"run.json": encoded(valid() | more)})
@@ -187,3 +188,10 @@ def test_a_sealed_manifest_has_nothing_unusable(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     seal(path)
     assert manifests.unusable(json.loads((path / "run.json").read_bytes())) == []
+
+
+def test_a_rebuilt_manifest_goes_by_the_rank_in_the_name_of_a_journal(tmp_path: Path) -> None:
+    files = {"metrics.r1.jsonl": header(rank=0) + point(0) + end(1)}
+    manifest, problems = opened(tmp_path, files)
+    assert (manifest["id"], manifest["status"]) == (histories.RUN_ID, "completed")
+    assert {problem.rule for problem in problems} >= {"BB-JNL-006", "BB-MAN-014"}

@@ -234,11 +234,11 @@ def rebuild(directory: Directory, journals: Sequence[JournalFile]) -> Manifest |
 
     The environment is not in a journal: it comes out empty.
     """
-    headers = [journal.header for journal in journals if journal.header is not None]
-    if not headers:
+    whole = [journal for journal in journals if journal.header is not None]
+    if not whole:
         return None
-    least = min(header.rank for header in headers)
-    own = [each for each in journals if each.rank == least and each.header is not None]
+    least = min(journal.rank for journal in whole)  # by its name, whatever the header says
+    own = [journal for journal in whole if journal.rank == least]
     first = own[0].header
     if first is None:
         return None
