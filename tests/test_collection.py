@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import pytest
+
 from blackboxml.collection import find_runs, newest_run, open_runs
 from blackboxml.errors import BlackboxError
 from blackboxml.seal import seal
@@ -76,6 +78,7 @@ def test_the_newest_run_of_a_name_is_the_one_that_began_last(tmp_path: Path) -> 
     assert newest_run(tmp_path, "z") is None
 
 
+@pytest.mark.rule("BB-LAY-003")
 def test_a_name_is_that_of_the_run_and_not_of_its_directory(tmp_path: Path) -> None:
     write(tmp_path / "x_20261121_142201", {"metrics.jsonl": named("y")})
     assert newest_run(tmp_path, "x") is None

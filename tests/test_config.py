@@ -92,6 +92,7 @@ def same(a: object, b: object) -> bool:
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=4))
+@pytest.mark.rule("BB-CFG-005")
 def test_a_configuration_of_the_rebuilt_types_comes_back_equal(
     config: dict[object, object],
 ) -> None:
@@ -142,6 +143,7 @@ def test_anything_else_is_no_configuration(config: object) -> None:
         encode_config(config)
 
 
+@pytest.mark.rule("BB-CFG-008")
 def test_a_key_that_is_not_text_makes_the_root_a_tagged_dict() -> None:
     assert encode_config({1: 2}) == {"$dict": [[1, 2]]}
     assert decode_config({"$dict": [[1, 2]]}) == {1: 2}

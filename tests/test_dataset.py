@@ -339,6 +339,7 @@ HOSTILE: list[Callable[[Any], None]] = [
 
 
 @pytest.mark.parametrize("harm", HOSTILE, ids=lambda harm: harm.__name__)
+@pytest.mark.rule("BB-DAT-015", "BB-SEC-006")
 def test_what_could_do_harm_is_refused_before_a_value_is_read(
     tmp_path: Path, harm: Callable[[Any], None]
 ) -> None:
@@ -376,6 +377,7 @@ def test_what_is_no_hdf5_is_called_so(tmp_path: Path, data: bytes) -> None:
         Dataset(str(path))
 
 
+@pytest.mark.rule("BB-INT-011")
 def test_a_damaged_chunk_is_found(tmp_path: Path) -> None:
     path = str(tmp_path / "x.h5")
     values = np.random.default_rng(3).random(4000)

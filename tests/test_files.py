@@ -37,6 +37,7 @@ def test_a_path_inside_a_run_is_accepted(name: str) -> None:
         *("-rf", "a/-b", ".hidden", "a\\b", "C:a", "a b", "a\n", "a\x00b", "é", "a" * 129, "~"),
     ],
 )
+@pytest.mark.rule("BB-SEC-001")
 def test_any_other_path_is_refused(directory: Directory, name: str) -> None:
     with pytest.raises(UnsafePathError, match="path inside a run"):
         check_relative(name)
@@ -121,6 +122,7 @@ def test_a_file_is_created_once(directory: Directory, tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.rule("BB-SEC-013")
 def test_the_mode_of_a_file_is_that_of_the_umask(directory: Directory, tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -171,6 +173,7 @@ def test_a_document_that_cannot_be_replaced_stays_as_it_was(
     assert directory.scratch() == []
 
 
+@pytest.mark.rule("BB-LAY-015")
 def test_a_document_is_durable_before_it_takes_its_name(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

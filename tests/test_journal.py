@@ -75,6 +75,7 @@ def test_what_was_encoded_is_decoded(document: dict[str, Any]) -> None:
 
 
 @given(st.floats())
+@pytest.mark.rule("BB-JNL-014")
 def test_a_float_reads_back_as_the_same_float(value: float) -> None:
     line = encode({"metrics": {"a": spell(value)}})
     metrics = decode(line[:-1])["metrics"]
@@ -227,6 +228,7 @@ def test_a_point_with_a_wrong_member_is_damaged(change: dict[str, Any]) -> None:
         read_record(POINT | change, 0, 0, LIMITS)
 
 
+@pytest.mark.rule("BB-VER-008")
 def test_a_statistic_of_a_later_version_is_left_out() -> None:
     record = read_record(POINT | {"ranks": {"a": {"mean": 1, "median": None}}}, 0, 0, LIMITS)
     assert record.ranks == {"a": {"mean": 1}}
@@ -292,6 +294,7 @@ def test_a_newer_format_is_refused_by_name(change: dict[str, Any], message: str)
         check_format(document, "blackbox-journal")
 
 
+@pytest.mark.rule("BB-VER-002")
 def test_a_newer_minor_version_is_read() -> None:
     read_header(HEADER | {"format": HEADER["format"] | {"version": "1.7"}})
 
@@ -327,6 +330,7 @@ def test_blocks_are_whole_lines_in_order(write: Any, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [3, 10, 100])
+@pytest.mark.rule("BB-LIM-006", "BB-LIM-007")
 def test_a_line_without_end_costs_no_memory_and_the_next_is_found(write: Any, size: int) -> None:
     data = b"a\n" + b"x" * 1000 + b"\nb\n"
     blocks = list(read_blocks(write(data), size=size, line_bytes=20))

@@ -86,6 +86,7 @@ def test_a_run_with_media_is_valid_sealed_and_packed(path: Path) -> None:
     assert len(list(open_run(path).media())) == 5
 
 
+@pytest.mark.rule("BB-MED-004")
 def test_a_rewind_supersedes_media_too(tmp_path: Path) -> None:
     writer = RunWriter.create(tmp_path, "back")
     for step in range(4):
@@ -173,6 +174,7 @@ def test_a_file_that_cannot_be_written_leaves_a_gap_and_training_goes_on(
     strict.finish()
 
 
+@pytest.mark.rule("BB-MED-008")
 def test_without_hard_links_a_name_is_still_nobody_elses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +210,7 @@ def test_a_damaged_file_is_not_given(path: Path, tmp_path: Path, harm: str) -> N
     assert "BB-MED-011" in {problem.rule for problem in validate(path).problems}
 
 
+@pytest.mark.rule("BB-MED-007")
 def test_a_kill_leaves_no_record_of_a_file_that_is_not_there(tmp_path: Path) -> None:
     code = """
         import sys

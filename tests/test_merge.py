@@ -117,6 +117,7 @@ def test_an_undamaged_run_is_read_as_the_specification_says(files: Files) -> Non
 
 @settings(SLOW, max_examples=80)
 @given(histories.damaged())
+@pytest.mark.rule("BB-JNL-023")
 def test_a_damaged_run_gives_every_record_that_is_left_and_reports_the_rest(files: Files) -> None:
     try:
         points, _, problems = read_all(files)
@@ -135,6 +136,7 @@ def test_a_damaged_run_gives_every_record_that_is_left_and_reports_the_rest(file
         assert not {"BB-JNL-001", "BB-JNL-003", "BB-JNL-004", "BB-JNL-007"} & found
 
 
+@pytest.mark.rule("BB-MRG-006")
 def test_records_come_by_attempt_then_rank_then_seq_whatever_their_times(tmp_path: Path) -> None:
     files = {
         "metrics.jsonl": header(time=9e9) + point(0, {"a": 1}, time=9e9) + point(1, {"a": 2}),
@@ -151,6 +153,7 @@ def test_records_come_by_attempt_then_rank_then_seq_whatever_their_times(tmp_pat
     ]
 
 
+@pytest.mark.rule("BB-MRG-007")
 def test_the_copy_in_the_later_journal_is_taken(tmp_path: Path) -> None:
     files = {
         "metrics.jsonl": header() + point(0, {"a": 0}) + point(1, {"a": 1}),
@@ -173,6 +176,7 @@ def test_a_continuation_that_died_before_it_had_copied_everything_costs_nothing(
     assert rules(reader) == []
 
 
+@pytest.mark.rule("BB-MRG-007")
 def test_an_earlier_copy_serves_where_the_later_one_is_damaged(tmp_path: Path) -> None:
     lines = [point(seq, {"a": seq}) for seq in range(5)]
     files = {
@@ -221,6 +225,7 @@ def test_an_invalid_record_in_a_continuation_does_not_hide_the_good_one(tmp_path
     ],
     ids=["first journal gone", "hole between journals", "hostile first_seq", "hole in a journal"],
 )
+@pytest.mark.rule("BB-MRG-009")
 def test_lost_records_are_reported_as_ranges(
     tmp_path: Path, files: Files, low: int, high: int
 ) -> None:
@@ -324,6 +329,7 @@ BAD = b'{"format":"damaged","crc":"00000000"}\n'
         ),
     ],
 )
+@pytest.mark.rule("BB-MRG-010")
 def test_a_journal_with_a_damaged_header_gets_its_place(
     tmp_path: Path, files: Files, expected: list[tuple[int, int, int]]
 ) -> None:
@@ -351,6 +357,7 @@ def test_an_empty_journal_and_one_without_a_whole_line_take_no_part(tmp_path: Pa
 @pytest.mark.parametrize(
     "tail", [b"{", b"\0" * 5000, point(1)[:-1], b"\xff\xfe", b"\0" * 3 * 2**20], ids=range(5)
 )
+@pytest.mark.rule("BB-JNL-024")
 def test_a_torn_tail_is_no_record_and_no_damage(tmp_path: Path, tail: bytes) -> None:
     reader = opened(tmp_path, {"metrics.jsonl": header() + point(0, {"a": 1}) + tail})
     assert values(reader) == [1]
@@ -371,6 +378,7 @@ def test_a_torn_tail_is_no_record_and_no_damage(tmp_path: Path, tail: bytes) -> 
         ".tmp-metrics.jsonl",
     ],
 )
+@pytest.mark.rule("BB-LAY-010")
 def test_a_file_whose_name_is_not_that_of_a_journal_is_none(tmp_path: Path, name: str) -> None:
     files = {"metrics.jsonl": header() + point(0, {"a": 1}), name: header() + point(0, {"a": 2})}
     assert values(opened(tmp_path, files)) == [1]
@@ -406,6 +414,7 @@ def test_a_journal_with_an_unknown_feature_is_refused_and_the_others_are_read(
     assert rules(reader) == ["BB-VER-006"]
 
 
+@pytest.mark.rule("BB-MRG-011")
 def test_a_rewind_supersedes_earlier_records_of_its_own_rank_only(tmp_path: Path) -> None:
     files = {
         "metrics.jsonl": header()

@@ -31,6 +31,7 @@ def test_a_sanitised_name_is_always_a_safe_piece_of_a_file_name(name: str) -> No
     assert re.fullmatch(r"(?:[A-Za-z0-9_][A-Za-z0-9_-]{0,99})?", naming.sanitise(name))
 
 
+@pytest.mark.rule("BB-LAY-001")
 def test_a_run_directory_carries_the_moment_in_utc() -> None:
     tokyo = timezone(timedelta(hours=9))
     local = datetime(2026, 11, 21, 23, 22, 1, 5, tzinfo=tokyo)

@@ -53,6 +53,7 @@ def test_packing_and_unpacking_again_change_no_byte(tmp_path: Path) -> None:
     assert {name: packed[name] for name in tables} == {name: unpacked[name] for name in tables}
 
 
+@pytest.mark.rule("BB-SEA-013")
 def test_unpacked_journals_are_valid_and_hold_the_same_records(tmp_path: Path) -> None:
     before = histories.expect(rich())
     path = write(tmp_path / "run", rich())
@@ -82,6 +83,7 @@ def _values(document: dict[str, Any]) -> Any:
     )
 
 
+@pytest.mark.rule("BB-VER-009")
 def test_records_of_a_later_version_survive_packing_as_they_are(tmp_path: Path) -> None:
     lines = [
         point(0, {"a": 2**53 + 1, "b/c": 0.5}, org={"x": [1, None]}),
@@ -138,6 +140,7 @@ def test_records_go_back_to_the_journals_they_came_from(tmp_path: Path) -> None:
     ],
     ids=["damaged line", "lost record", "lost beginning", "damaged header"],
 )
+@pytest.mark.rule("BB-SEA-010")
 def test_a_damaged_run_is_not_packed(tmp_path: Path, data: bytes) -> None:
     path = write(tmp_path / "run", {"metrics.jsonl": data, "metrics.r1.jsonl": header(1)})
     with pytest.raises(SealError, match="damage"):
@@ -153,6 +156,7 @@ def test_a_torn_tail_does_not_hinder_packing(tmp_path: Path) -> None:
     assert [record_answer(each)[1] for each in open_run(path).records()] == [{"a": 1}]
 
 
+@pytest.mark.rule("BB-SEA-001")
 def test_a_live_run_is_not_packed(tmp_path: Path) -> None:
     writer = RunWriter.create(tmp_path, "live")
     writer.log({"a": 1})
@@ -206,6 +210,7 @@ def test_a_packed_run_with_a_damaged_table_says_so_and_is_left_alone(tmp_path: P
         open_run(path).arrow("train")
 
 
+@pytest.mark.rule("BB-SEA-012")
 def test_a_packed_run_is_read_although_old_journals_lie_about(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     before = answers(path)
@@ -233,6 +238,7 @@ def test_a_resumed_writer_cannot_open_a_packed_run_unawares(tmp_path: Path) -> N
     assert [each.metrics["a"] for each in open_run(writer.path).records()] == [1, 2]
 
 
+@pytest.mark.rule("BB-LAY-011")
 def test_packing_drops_no_file_but_its_own(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich() | {"other.h5": b"kept", "metrics.txt": b"kept"})
     pack(path)

@@ -118,6 +118,7 @@ def test_the_same_boot_is_the_same_machine_whatever_it_is_called(host: str | Non
     ],
 )
 @linux
+@pytest.mark.rule("BB-LIV-006")
 def test_nothing_is_claimed_where_something_is_not_known(change: dict[str, Any]) -> None:
     assert liveness(identify() | change) == "unknown"
     known = {name: value for name, value in (identify() | change).items() if value is not None}

@@ -527,6 +527,7 @@ def test_a_damaged_table_is_read_from_the_journal_and_reported(tmp_path: Path) -
     assert table_answer(reader, "train", "all") == before["arrow train all"]
 
 
+@pytest.mark.rule("BB-INT-011", "BB-TAB-012")
 def test_every_flipped_byte_of_a_table_is_found_or_does_no_harm(tmp_path: Path) -> None:
     files = {
         "metrics.jsonl": header() + point(0, {"a": 1.5, "n": 3}) + point(1, {"a": 2.5, "b": True})
@@ -542,6 +543,7 @@ def test_every_flipped_byte_of_a_table_is_found_or_does_no_harm(tmp_path: Path) 
         assert table_answer(open_run(path), "", "all") == before
 
 
+@pytest.mark.rule("BB-TAB-002")
 def test_a_table_that_the_manifest_does_not_list_is_ignored(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     seal(path)
@@ -556,6 +558,7 @@ def test_a_table_that_the_manifest_does_not_list_is_ignored(tmp_path: Path) -> N
     assert not open_run(path).sealed
 
 
+@pytest.mark.rule("BB-SEA-007")
 def test_tables_do_not_stand_for_journals_that_grew(tmp_path: Path) -> None:
     files = {"metrics.jsonl": header() + point(0, {"a": 1})}
     path = write(tmp_path / "run", files)
@@ -646,6 +649,7 @@ def answers_without_manifest(path: Path) -> list[Any]:
     ]
 
 
+@pytest.mark.rule("BB-MAN-015")
 def test_the_usable_members_of_a_damaged_manifest_are_used(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     seal(path)
@@ -698,6 +702,7 @@ def test_a_manifest_of_another_run_counts_as_absent(tmp_path: Path) -> None:
     assert [problem.rule for problem in reader.problems] == ["BB-MAN-013"]
 
 
+@pytest.mark.rule("BB-VER-005")
 def test_a_manifest_of_a_later_major_version_refuses_the_run(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     seal(path)
@@ -715,6 +720,7 @@ def test_a_manifest_of_a_later_major_version_refuses_the_run(tmp_path: Path) -> 
     assert open_run(path).sealed
 
 
+@pytest.mark.rule("BB-LAY-004")
 def test_what_is_no_run_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(NotARunError):
         open_run(tmp_path / "nothing")
@@ -729,6 +735,7 @@ def test_what_is_no_run_is_called_so(tmp_path: Path) -> None:
         open_run(tmp_path / "file")
 
 
+@pytest.mark.rule("BB-LAY-003")
 def test_a_run_opens_by_the_path_of_its_manifest_and_after_it_was_moved(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     seal(path)
@@ -891,6 +898,7 @@ def test_following_an_ended_run_from_its_start_gives_it_in_every_state(tmp_path:
         act(path)
 
 
+@pytest.mark.rule("BB-VER-004")
 def test_reading_changes_nothing_in_the_directory(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     for act in (seal, pack, seal):
@@ -917,6 +925,7 @@ def _rows(path: Path) -> int:
     return int(open_run(path).arrow("train").num_rows)
 
 
+@pytest.mark.rule("BB-SEA-008")
 def test_a_record_lost_from_a_sealed_journal_is_taken_from_its_table(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     before = [[record_answer(each) for each in open_run(path).records(view)] for view in VIEWS]

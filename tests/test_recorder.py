@@ -211,6 +211,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("value", REFUSED, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("known", [False, True])
+@pytest.mark.rule("BB-JNL-015")
 def test_what_cannot_be_stored_is_refused_by_name_and_harms_nothing(
     make: Callable[..., Recorder], tmp_path: Path, value: Any, known: bool
 ) -> None:
@@ -246,6 +247,7 @@ def test_what_cannot_be_stored_is_refused_by_name_and_harms_nothing(
         ("é" * 513, "1026 bytes"),
     ],
 )
+@pytest.mark.rule("BB-JNL-015")
 def test_a_name_that_cannot_be_stored_is_refused(
     make: Callable[..., Recorder], tmp_path: Path, name: Any, reason: str
 ) -> None:
@@ -394,6 +396,7 @@ def test_ranks_are_checked_like_metrics(make: Callable[..., Recorder], tmp_path:
 # -- steps
 
 
+@pytest.mark.rule("BB-MRG-013")
 def test_an_automatic_step_goes_on_after_the_last(
     make: Callable[..., Recorder], tmp_path: Path
 ) -> None:
@@ -774,6 +777,7 @@ def test_the_end_is_kept_where_its_journal_fails(
     assert open_run(tmp_path).status == "completed"
 
 
+@pytest.mark.rule("BB-JNL-017")
 def test_a_journal_name_that_is_taken_is_left_alone(
     make: Callable[..., Recorder], tmp_path: Path
 ) -> None:

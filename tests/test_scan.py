@@ -116,6 +116,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.rule("BB-INT-011", "BB-JNL-023")
 def test_a_damaged_line_costs_itself_and_is_reported_at_its_place(
     tmp_path: Path, name: str
 ) -> None:
@@ -233,6 +234,7 @@ def read_line(data: bytes, limits: Limits | None = None) -> Scan | None:
 
 
 @pytest.mark.parametrize("length", [2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20, 9 * 2**20])
+@pytest.mark.rule("BB-LIM-002", "BB-LIM-003")
 def test_a_line_may_have_a_mebibyte_and_no_more(tmp_path: Path, length: int) -> None:
     room = length - len(text('"step":0,"metrics":{"a":1},"x":""'))
     data = header() + point(0) + text('"step":0,"metrics":{"a":1},"x":"' + "y" * room + '"', 1)
@@ -250,6 +252,7 @@ def test_a_long_line_is_reported_even_if_it_is_the_last(tmp_path: Path) -> None:
     assert [each.rule for each in scan_of(tmp_path, data)[2]] == ["BB-JNL-002"]
 
 
+@pytest.mark.rule("BB-LIM-002", "BB-LIM-003")
 def test_a_record_may_have_ten_thousand_metrics_and_no_more(tmp_path: Path) -> None:
     names = [f"m{number}" for number in range(10_001)]
     data = header() + point(0, dict.fromkeys(names, 1)) + point(1, dict.fromkeys(names[1:], 1))
@@ -258,6 +261,7 @@ def test_a_record_may_have_ten_thousand_metrics_and_no_more(tmp_path: Path) -> N
     assert problems[0].line == 2
 
 
+@pytest.mark.rule("BB-LIM-006")
 def test_names_beyond_the_limit_are_left_out_and_the_rest_of_the_record_is_kept(
     tmp_path: Path,
 ) -> None:

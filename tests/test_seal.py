@@ -123,6 +123,7 @@ def test_sealing_again_changes_no_byte(tmp_path: Path) -> None:
     assert content(path) == before
 
 
+@pytest.mark.rule("BB-LAY-011")
 def test_sealing_leaves_the_journals_and_foreign_files_as_they_are(tmp_path: Path) -> None:
     files = rich() | {"notes.txt": b"kept", "config.json": b"{}"}
     path = write(tmp_path / "run", files)
@@ -156,6 +157,7 @@ def test_scratch_is_removed_and_never_listed(tmp_path: Path) -> None:
     check_sums(path)
 
 
+@pytest.mark.rule("BB-LAY-014", "BB-SEA-001")
 def test_a_live_run_is_refused(tmp_path: Path) -> None:
     writer = RunWriter.create(tmp_path, "live")
     writer.log({"a": 1})

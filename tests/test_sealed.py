@@ -197,6 +197,7 @@ def test_any_damage_to_a_table_gives_an_error_of_its_own_or_the_same_values(seal
                 assert [list(map(bits, column.to_pylist())) for column in found.columns] == values
 
 
+@pytest.mark.rule("BB-LIM-004", "BB-SEC-008")
 def test_a_small_file_that_declares_many_rows_is_refused(sealed: Path) -> None:
     rows = 2**20
     zeros = {name: pa.repeat(pa.scalar(0, kind), rows) for name, kind in tables.INDEX.items()}

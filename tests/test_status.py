@@ -67,6 +67,7 @@ def verdict(path: Path, watch: Watch | None = None) -> str:
 
 @pytest.mark.parametrize("ending", ["completed", "failed", "interrupted"])
 @pytest.mark.parametrize("by", [{}, DEAD, ELSEWHERE])
+@pytest.mark.rule("BB-LIV-005")
 def test_an_end_record_decides_whatever_the_process_does(
     tmp_path: Path, ending: str, by: dict[str, Any]
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_torn_end_is_no_end(tmp_path: Path) -> None:
     assert verdict(tmp_path) == "crashed"
 
 
+@pytest.mark.rule("BB-LIV-007", "BB-LIV-008")
 def test_an_unknown_process_is_stale_after_two_minutes_of_the_reader_s_own_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +197,7 @@ def test_a_real_writer_runs_until_it_is_killed(tmp_path: Path) -> None:
     assert verdict(path) == "crashed"
 
 
+@pytest.mark.rule("BB-LIV-006")
 def test_a_reader_that_cannot_see_processes_claims_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def head(path: Path, name: str = "metrics.jsonl") -> dict[str, Any]:
         ("CON", "CON"),
     ],
 )
+@pytest.mark.rule("BB-LAY-001")
 def test_a_run_stays_inside_its_log_dir_and_keeps_its_name(
     tmp_path: Path, name: str, prefix: str
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_run_stays_inside_its_log_dir_and_keeps_its_name(
     assert os.listdir(tmp_path) == ["logs"]
 
 
+@pytest.mark.rule("BB-LAY-001", "BB-LAY-002")
 def test_a_name_that_is_taken_is_followed_by_a_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +145,7 @@ def test_a_name_and_tags_of_any_text_come_back(tmp_path: Path) -> None:
 # -- the manifest
 
 
+@pytest.mark.rule("BB-MAN-005")
 def test_a_manifest_is_there_from_the_start_and_says_the_truth(tmp_path: Path) -> None:
     new = RunWriter.create(tmp_path, "r", tags=["t"], environment={"gpu": None})
     early = manifest(new.path)
@@ -304,6 +307,7 @@ def test_a_description_is_checked(tmp_path: Path) -> None:
 # -- the heartbeat
 
 
+@pytest.mark.rule("BB-LIV-002")
 def test_an_idle_writer_shows_a_sign_of_life(tmp_path: Path) -> None:
     new = RunWriter.create(tmp_path, "r", sync="none")
     new._wake.set()
@@ -317,6 +321,7 @@ def test_an_idle_writer_shows_a_sign_of_life(tmp_path: Path) -> None:
     new.finish()
 
 
+@pytest.mark.rule("BB-LIV-003")
 def test_the_thread_ticks_by_its_own_clock_and_survives_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -472,6 +477,7 @@ def test_a_manifest_that_is_gone_or_damaged_does_not_keep_a_run_from_going_on(
         ([-5, -4], -3),
     ],
 )
+@pytest.mark.rule("BB-MRG-013")
 def test_the_automatic_step_of_a_resumed_run_follows_the_last_point_that_counts(
     tmp_path: Path, given: list[Any], following: int
 ) -> None:
@@ -544,6 +550,7 @@ def test_what_is_no_run_is_not_resumed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["run.json"]
 
 
+@pytest.mark.rule("BB-MAN-003")
 def test_another_rank_has_a_journal_of_its_own_and_leaves_the_manifest_alone(
     tmp_path: Path,
 ) -> None:

@@ -326,6 +326,7 @@ def test_a_run_of_blackboxml_0_5_is_listed_and_shown(
     assert strict(capsys.readouterr().out)["steps"] == [{"loss": 1}, {"loss": "NaN"}]
 
 
+@pytest.mark.rule("BB-SEC-009")
 def test_control_characters_in_a_name_never_reach_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_thread_that_still_logs_when_the_run_ends_gets_an_error_and_no_record_
 # -- processes
 
 
+@pytest.mark.rule("BB-LAY-002")
 def test_twenty_processes_with_one_name_in_one_second_get_twenty_directories(
     in_process: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -564,6 +565,7 @@ def storm(folder: str, interrupts: int, seed: int) -> list[Any]:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.rule("BB-JNL-020")
 def test_interrupts_at_any_instant_lose_nothing_and_double_nothing(
     in_process: Callable[..., Any], tmp_path: Path, seed: int
 ) -> None:

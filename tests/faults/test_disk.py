@@ -103,6 +103,7 @@ def fill_by_logging(disk: Any, said: list[str]) -> list[Any]:
     ]
 
 
+@pytest.mark.rule("BB-JNL-019")
 def test_a_short_write_leaves_a_torn_tail_and_the_next_journal_takes_over(
     with_tmpfs: Callable[..., Any],
 ) -> None:
@@ -152,6 +153,7 @@ def overflow(disk: Any, said: list[str]) -> list[Any]:
     ]
 
 
+@pytest.mark.rule("BB-JNL-021")
 def test_what_does_not_fit_into_memory_is_counted_by_a_gap_where_it_is_missing(
     with_full_disk: Callable[..., Any],
 ) -> None:
@@ -480,6 +482,7 @@ def journals(path: Path) -> dict[str, list[int]]:
     }
 
 
+@pytest.mark.rule("BB-JNL-019")
 def test_after_a_failed_sync_the_next_journal_begins_with_all_that_is_in_doubt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -506,6 +509,7 @@ def test_after_a_failed_sync_the_next_journal_begins_with_all_that_is_in_doubt(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.rule("BB-JNL-020")
 def test_copies_are_equal_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FailingSync(monkeypatch)
     with Run("eio", log_dir=tmp_path, environment=(), sync="none") as run:

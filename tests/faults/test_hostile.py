@@ -212,6 +212,7 @@ def test_a_manifest_may_lie(runs: dict[bool, Path], tmp_path: Path, lie: str) ->
 
 @pytest.mark.parametrize("name", ["run.json", "metrics.jsonl", "train.parquet", "config.json"])
 @pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "folder", "device", "loop"])
+@pytest.mark.rule("BB-SEC-002", "BB-SEC-003")
 def test_what_is_no_regular_file_is_neither_followed_nor_waited_for(
     tmp_path: Path, name: str, kind: str
 ) -> None:
@@ -261,6 +262,7 @@ def test_depth_is_refused_and_breaks_nothing(tmp_path: Path, depth: int) -> None
     assert open_run(path).name == histories.RUN_NAME
 
 
+@pytest.mark.rule("BB-LIM-003")
 def test_a_manifest_larger_than_the_limit_is_not_read(tmp_path: Path) -> None:
     path = write(tmp_path / "run", rich())
     seal(path)
@@ -379,6 +381,7 @@ def peak():
 """
 
 
+@pytest.mark.rule("BB-CFG-010", "BB-SEC-004", "BB-SEC-005")
 def test_nothing_outside_the_run_is_opened_and_nothing_executed(
     runs: dict[bool, Path], tmp_path: Path
 ) -> None:
@@ -461,6 +464,7 @@ print(json.dumps({"values": values, "n": summary, "rules": rules, "grown": peak(
     assert found["grown"] < 120 * 2**20
 
 
+@pytest.mark.rule("BB-LIM-004")
 def test_a_manifest_and_a_line_that_do_not_fit_into_memory_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "run", {"metrics.jsonl": header() + point(0, {"a": 1})})
     with (path / "metrics.jsonl").open("r+b") as journal:
@@ -481,6 +485,7 @@ def test_a_manifest_and_a_line_that_do_not_fit_into_memory_are_refused(tmp_path:
     assert child(code, path)["metrics"] == [{"a": 1}, {"b": 1}]
 
 
+@pytest.mark.rule("BB-LIM-007")
 def test_sealing_many_points_takes_little_more_memory_than_sealing_fewer(
     tmp_path: Path,
 ) -> None:

@@ -61,6 +61,7 @@ def kill_many(folder: str, kills: int, sync: str) -> list[list[Any]]:
 
 
 @pytest.mark.parametrize(("kills", "sync"), [(300, "interval"), (60, "record")])
+@pytest.mark.rule("BB-JNL-018")
 def test_nothing_acknowledged_is_lost_by_a_kill(
     in_process: Callable[..., Any], tmp_path: Path, kills: int, sync: str
 ) -> None:
@@ -181,6 +182,7 @@ def journal(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("zeros", [0, 3, 5000])
+@pytest.mark.rule("BB-JNL-024")
 def test_a_journal_cut_at_any_byte_gives_exactly_what_is_committed(
     journal: Path, zeros: int
 ) -> None:

@@ -190,6 +190,7 @@ def assert_whole(path: Path, wanted: list[Any], what: str) -> None:
     shutil.rmtree(path)
 
 
+@pytest.mark.rule("BB-SEA-003", "BB-SEA-011")
 def test_a_kill_at_any_step_leaves_the_old_state_or_the_new_one(
     job: tuple[str, Path], tmp_path: Path
 ) -> None:

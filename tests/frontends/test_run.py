@@ -339,6 +339,7 @@ def test_hyper_parameters_come_back_as_they_were(
     assert validate(run.path).ok
 
 
+@pytest.mark.rule("BB-CFG-012")
 def test_a_hyper_parameter_that_changes_keeps_its_old_value_aside(tmp_path: Path) -> None:
     with Run("r", log_dir=tmp_path, config={"lr": 0.1, "seed": 1}, environment=()) as run:
         run.log_config({"batch": 8}, seed=1)
@@ -474,6 +475,7 @@ print(run.path)
 """
 
 
+@pytest.mark.rule("BB-SEC-012")
 def test_no_secret_of_the_environment_or_the_command_line_is_written(tmp_path: Path) -> None:
     secrets = {"AWS_SECRET_ACCESS_KEY": "s3cr3t-one", "WANDB_API_KEY": "s3cr3t-two"}
     python(SECRETS, tmp_path, "--token=s3cr3t-three", env=os.environ | secrets)

@@ -118,6 +118,7 @@ def test_a_corrupt_manifest_beside_a_journal_is_no_error(tmp_path: Path) -> None
     assert len(load_run(path)["steps"]) == 2
 
 
+@pytest.mark.rule("BB-LAY-004")
 def test_other_json_of_that_name_is_no_run(tmp_path: Path) -> None:
     for number, document in enumerate(
         ([], 5, None, {}, {"name": "x"}, OLD | {"steps": 5}, OLD | {"name": None}, {"a": 1})

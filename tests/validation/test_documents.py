@@ -93,6 +93,7 @@ def test_a_journal_that_no_reader_finds_is_reported(ended: Path, name: str) -> N
     assert (problem.rule, problem.file) == ("BB-LAY-005", name)
 
 
+@pytest.mark.rule("BB-LAY-010")
 def test_other_json_lines_are_nobodys_business(ended: Path) -> None:
     (ended / "other.jsonl").write_text('{"a": 1}\n')
     assert not validate(ended).problems
@@ -245,6 +246,7 @@ def test_a_manifest_is_laid_out_for_people(ended: Path, spoil: Callable[[bytes],
     assert only(ended).rule == "BB-MAN-002"
 
 
+@pytest.mark.rule("BB-VER-010")
 def test_unknown_members_are_no_fault(ended: Path) -> None:
     change(ended, put("extensions", {"org.example": {"a": [1]}}))
     change(ended, put("environment", "anything", {"$odd": 10**30}))

@@ -400,6 +400,7 @@ def test_a_dataset_that_is_not_what_the_journals_say_is_reported(
     assert {problem.file for problem in report.problems} <= {"train.h5"}
 
 
+@pytest.mark.rule("BB-SEC-008")
 def test_a_chunk_that_would_fill_the_memory_is_not_decoded(sealed: Path) -> None:
     def bomb(file: h5py.File) -> None:
         options = {"compression": "gzip", "shuffle": True, "fletcher32": True, "dtype": "f8"}
