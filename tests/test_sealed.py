@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -195,6 +197,27 @@ def test_any_damage_to_a_table_gives_an_error_of_its_own_or_the_same_values(seal
                 continue
             if place < footer:
                 assert [list(map(bits, column.to_pylist())) for column in found.columns] == values
+
+
+def test_damage_that_the_library_does_not_survive_is_an_error_like_any_other(sealed: Path) -> None:
+    """Asked how many values the first metric has, it would end the process."""
+    file = sealed / "train.parquet"
+    good = file.read_bytes()
+    footer = len(good) - 8 - struct.unpack("<I", good[-8:-4])[0]
+    # An optional column becomes one of a repetition that there is not.
+    damaged = good[footer:].replace(b"\x25\x02\x18", b"\x25\x06\x18", 1)
+    assert damaged != good[footer:]
+    file.write_bytes(good[:footer] + damaged)
+    code = (
+        "import sys\n"
+        "from blackboxml.errors import TableError\n"
+        "from blackboxml.files import Directory\n"
+        "from blackboxml.sealed import LIMITS, read_table\n"
+        "try: read_table(Directory(sys.argv[1]), 'train.parquet', LIMITS)\n"
+        "except TableError: sys.exit(7)\n"
+    )
+    command = [sys.executable, "-c", code, sealed]
+    assert subprocess.run(command, check=False).returncode == 7
 
 
 @pytest.mark.rule("BB-LIM-004", "BB-SEC-008")

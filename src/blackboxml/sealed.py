@@ -27,7 +27,7 @@ from blackboxml.model import LIMITS, Limits, Rewind
 from blackboxml.table import INDEX, read_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from blackboxml.files import Directory
     from blackboxml.seal import Spill
@@ -341,19 +341,28 @@ def _wrong(file: pq.ParquetFile) -> tuple[str, str] | None:
     read_keys(schema)
     rows = 0
     for place in range(metadata.num_row_groups):
-        group = metadata.row_group(place)
-        rows += group.num_rows
-        counts = {group.column(at).num_values for at in range(group.num_columns)}
-        if counts != {group.num_rows}:
-            found = f"row group {place} has {group.num_rows} rows and {sorted(counts)} values"
-            return "BB-TAB-016", found
+        rows += metadata.row_group(place).num_rows
     if rows != metadata.num_rows:
         return "BB-TAB-016", f"it declares {metadata.num_rows} rows, its row groups {rows}"
     return None
 
 
-def _check_index(rows: pa.Table, name: str) -> pa.Table:
-    """Return rows of a table, none of whose first columns may have a null."""
+def _checked(rows: pa.Table, name: str, file: pq.ParquetFile, places: Iterable[int]) -> pa.Table:
+    """Return rows that were read from a table, if they are all that their row groups hold.
+
+    What a row group says of a column is asked only now. The library ends the process over some
+    damage of it, where reading the column raises.
+    """
+    rows.validate()
+    columns = [file.schema_arrow.names.index(column) for column in rows.column_names]
+    for place in places:
+        group = file.metadata.row_group(place)
+        counts = {group.column(at).num_values for at in columns} - {group.num_rows}
+        if counts:
+            message = (
+                f"{name}: row group {place} has {group.num_rows} rows and {min(counts)} values"
+            )
+            raise TableError(message)
     for column in INDEX:
         if column in rows.column_names and rows.column(column).null_count:
             message = f"{name} has a null in {column}"
@@ -379,7 +388,8 @@ def read_table(
     file = open_table(directory, name, limits)
     try:
         wanted = None if columns is None else list(columns)
-        return _check_index(file.read(columns=wanted), name)
+        places = range(file.metadata.num_row_groups)
+        return _checked(file.read(columns=wanted), name, file, places)
     except (pa.ArrowException, OSError) as error:
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message, "BB-TAB-017") from None
@@ -396,7 +406,7 @@ def iterate_table(directory: Directory, name: str, limits: Limits) -> Iterator[p
     file = open_table(directory, name, limits)
     try:
         for place in range(file.metadata.num_row_groups):
-            yield _check_index(file.read_row_group(place), name)
+            yield _checked(file.read_row_group(place), name, file, [place])
     except (pa.ArrowException, OSError) as error:
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message, "BB-TAB-017") from None
