@@ -21,8 +21,8 @@ LAYERS = (
     "documents recorder < media_recorder < writer",
     "dataset < sealed < seal < pack",
     "reader legacy",
-    "collection validation repair interchange < conformance",
-    "frontends backends converters",
+    "collection validation interchange < repair conformance",
+    "frontends backends converters < conversion",
     "cli",
 )
 # Imports that the table above forbids, and why: (importer, imported).

@@ -15,6 +15,8 @@
      │   └─ RunIsLiveError      a run that another process is writing
      ├─ WriteError              (also OSError)            the disk refused, and strict=True
      ├─ SealError               sealing or packing could not be completed
+     ├─ RepairError             a run that cannot be mended
+     ├─ ConversionError         nothing to convert, or no such format
      └─ MissingDependencyError  (also ImportError)        an optional package is not installed
 
 A `Problem` is not an error: it is a finding about a run, as data.
@@ -123,6 +125,14 @@ class WriteError(BlackboxError, OSError):
 
 class SealError(BlackboxError):
     """Sealing or packing could not be completed; the journal is untouched."""
+
+
+class RepairError(BlackboxError):
+    """A run cannot be mended; it is as it was."""
+
+
+class ConversionError(BlackboxError):
+    """There is nothing that can be converted, or no such format."""
 
 
 class MissingDependencyError(BlackboxError, ImportError):

@@ -387,7 +387,7 @@ def _is_sealed(document: Manifest, limits: Limits) -> bool:
         return False
     packed, journals = document["sealed"]["packed"], document.get("journals")
     if not isinstance(journals, list) or not all(
-        _is_journal(entry, limits) and (not packed or "events" in entry) for entry in journals
+        is_journal(entry, limits) and (not packed or "events" in entry) for entry in journals
     ):
         return False
     return len({entry["file"] for entry in journals}) == len(journals) and all(
@@ -429,7 +429,9 @@ def _is_group(value: object) -> bool:
     )
 
 
-def _is_journal(value: object, limits: Limits) -> bool:
+def is_journal(value: object, limits: Limits) -> bool:
+    """Tell whether a value says of a journal what a sealed manifest has to say."""
+
     def is_file(name: object) -> bool:
         return isinstance(name, str) and naming.parse_journal_name(name) is not None
 

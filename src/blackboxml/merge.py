@@ -21,6 +21,7 @@ from blackboxml.model import (
     MEDIA_FORMAT,
     JournalFile,
     Limits,
+    Losses,
     Mark,
     Record,
     Rewind,
@@ -103,7 +104,7 @@ def find_journals(  # noqa: C901 - one branch for each thing a hostile name may 
                 continue
             merged += session
             if share and (first := session[0].first_seq):
-                found.append(_lost(session[0], 0, first - 1))
+                found.append(_lost(session, 0, first - 1))
     return sorted(merged, key=lambda each: (each.attempt, each.rank, each.low, each.ordinal))
 
 
@@ -279,7 +280,7 @@ def _share(
         taken = _union(taken, new)
     end = max([high + 1 for _, high in taken] + [each.first_seq for each in session])
     for low, high in _subtract([(0, end - 1)], taken):
-        problems.append(_lost(session[-1], low, high))
+        problems.append(_lost(session, low, high))
     return pieces
 
 
@@ -325,12 +326,17 @@ def _survey(
     return held
 
 
-def _lost(journal: JournalFile, low: int, high: int) -> Problem:
+def _lost(session: list[JournalFile], low: int, high: int) -> Problem:
     """Return the finding that no journal of an attempt and rank holds some records."""
+    journal = session[-1]
     message = (
         f"records {low} to {high} of rank {journal.rank}, attempt {journal.attempt}, "
         "are in no journal"
     )
+    losses = [each.header.losses for each in session if each.header is not None]
+    stated = Losses(tuple(sorted(each for one in losses for each in one.lost)))
+    if stated.covers(low, high):
+        return Problem("BB-REP-007", "warning", message, journal.name)
     return Problem("BB-MRG-001", "error", message, journal.name)
 
 

@@ -148,6 +148,39 @@ class Rewind:
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """What the header of a journal states as lost since a repair.
+
+    Attributes:
+        lost: Ranges of `seq`, ascending: a record of theirs that no journal holds is gone.
+        lost_from: From this `seq` on more may be gone; None where the end is there.
+        partial: Ranges of `seq` whose records may lack values.
+        damaged: Files of media records that are missing or damaged.
+        assumed: Members of the header that nobody knows any more.
+    """
+
+    lost: tuple[tuple[int, int], ...] = ()
+    lost_from: int | None = None
+    partial: tuple[tuple[int, int], ...] = ()
+    damaged: frozenset[str] = frozenset()
+    assumed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Tell whether anything is lost."""
+        return self != Losses()
+
+    def covers(self, low: int, high: int) -> bool:
+        """Tell whether all records of a range are stated as lost, as far as they are missing."""
+        if self.lost_from is not None:
+            high = min(high, self.lost_from - 1)
+        place = low
+        for first, last in self.lost:
+            if first <= place <= last:
+                place = last + 1
+        return place > high
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """The first line of a journal.
 
@@ -170,6 +203,21 @@ class Header:
     time: float
     process: dict[str, Any]
     document: dict[str, Any]
+
+    @property
+    def losses(self) -> Losses:
+        """What a repair has stated as lost; what is not stated well is left out."""
+        said = self.document.get("repaired")
+        if not isinstance(said, dict):
+            return Losses()
+        since = said.get("lost_from")
+        return Losses(
+            _ranges(said.get("lost")),
+            since if type(since) is int and since >= 0 else None,
+            _ranges(said.get("partial")),
+            frozenset(_texts(said.get("damaged"))),
+            tuple(_texts(said.get("assumed"))),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,3 +292,18 @@ class JournalFile:
     header: Header | None
     mark: Mark | None = None
     stop: int | None = None
+
+
+def _ranges(found: object) -> tuple[tuple[int, int], ...]:
+    """Return the ranges of a list, sorted."""
+    ranges = []
+    for each in found if isinstance(found, list) else []:
+        match each:
+            case [int(first), int(last)] if 0 <= first <= last:
+                ranges.append((first, last))
+    return tuple(sorted(ranges))
+
+
+def _texts(found: object) -> list[str]:
+    """Return the texts of a list."""
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []

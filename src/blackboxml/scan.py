@@ -156,7 +156,9 @@ class Scan:
         """Tell whether a record comes after those before it; report what is missing or repeated."""
         if seq > self.expected:
             lost = f"records {self.expected} to {seq - 1} are missing"
-            self._report("BB-JNL-009", lost, offset)
+            header = self.journal.header
+            known = header is not None and header.losses.covers(self.expected, seq - 1)
+            self._report("BB-REP-007" if known else "BB-JNL-009", lost, offset)
         elif seq < self.expected:
             self._report("BB-JNL-009", f"record {seq} comes again, {self.expected} was due", offset)
             return False
@@ -223,9 +225,10 @@ class Scan:
 
     def _report(self, rule: str, message: str, offset: int) -> None:
         """Keep a finding once, however often the journal is read."""
-        problem = Problem(
-            rule, "error", message, self.journal.name, line=self.line, offset=offset, cure=REPAIR
-        )
+        place = self.journal.name, self.line, offset
+        problem = Problem(rule, "error", message, *place, cure=REPAIR)
+        if rule == "BB-REP-007":  # a repair has stated it
+            problem = Problem(rule, "warning", message, *place)
         if problem not in self.problems:
             self.problems.append(problem)
 

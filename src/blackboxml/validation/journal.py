@@ -33,7 +33,7 @@ _INTEGERS: Final = ("pid", "started", "pid_namespace")
 
 
 HEADER_RULES: Final = (
-    *("BB-JNL-005", "BB-JNL-013", "BB-LIV-004"),
+    *("BB-JNL-005", "BB-JNL-013", "BB-LIV-004", "BB-REP-005"),
     *("BB-VER-001", "BB-VER-003", "BB-VER-006", "BB-VER-007"),
 )
 _SHAPE = (
@@ -120,6 +120,8 @@ def check_header(
         refusals = ("BB-VER-001", "BB-VER-006")
         return not any(each.file == name and each.rule in refusals for each in subject.problems)
     subject.look("BB-JNL-005", "BB-JNL-013", "BB-LIV-004")
+    if "repaired" in header:
+        subject.look("BB-REP-005")
     check_schema(subject, header, schema, name, _header_rule, line=1, offset=0)
     process = header.get("process")
     holders = [(header, key) for key in ("rank", "attempt", "first_seq")]
@@ -133,6 +135,8 @@ def check_header(
 
 def _header_rule(error: ValidationError, place: list[Any]) -> str:
     """Return the rule that a breach of the schema of a header breaks."""
+    if place[:1] == ["repaired"]:
+        return "BB-REP-005"
     lacks = error.validator == "required" and error.message.startswith("'process'")
     return "BB-LIV-004" if lacks or place[:1] == ["process"] else "BB-JNL-005"
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from blackboxml import naming
-from blackboxml.errors import JournalError, UnsafePathError
+from blackboxml.errors import JournalError, UnsafePathError, UnsupportedVersionError
 from blackboxml.files import check_relative
-from blackboxml.journal import decode, read_blocks
+from blackboxml.journal import decode, read_blocks, read_header
+from blackboxml.model import Losses
 from blackboxml.validation.document import check_schema
 from blackboxml.validation.journal import check_header
 from blackboxml.validation.subject import checks
@@ -35,7 +37,16 @@ _INLINE_BYTES: Final = 64 * 2**10
 
 @checks("integrity", "BB-MED-011")
 @checks("structure", *_ORDER)
-@checks("schema", *_LINES, *_MEMBERS, "BB-VER-001", "BB-VER-003", "BB-VER-006", "BB-VER-007")
+@checks(
+    "schema",
+    *_LINES,
+    *_MEMBERS,
+    "BB-REP-005",
+    "BB-VER-001",
+    "BB-VER-003",
+    "BB-VER-006",
+    "BB-VER-007",
+)
 def check_media(subject: Subject) -> None:
     """Check every line of every media journal."""
     for name in subject.files:
@@ -59,6 +70,7 @@ class _Journal:
         self._offset = 0
         self._length = 0
         self._expected = 0
+        self._losses = Losses()
 
     def check(self) -> None:
         """Read the journal; a torn tail is left."""
@@ -121,6 +133,8 @@ class _Journal:
             message = f"the journal is of run {run.get('id')!r:.40}, this is run {manifest['id']}"
             self._report("BB-MRG-008", message)
         self._check_attempt(header)
+        with contextlib.suppress(JournalError, UnsupportedVersionError):
+            self._losses = read_header(header, name=FORMAT).losses
         first = header.get("first_seq")
         self._expected = first if type(first) is int else 0
         return True
@@ -143,7 +157,10 @@ class _Journal:
     def _read_record(self, record: dict[str, Any]) -> None:
         """Check a record that is valid by itself."""
         seq = record["seq"]
-        if seq != self._expected:
+        if seq > self._expected and self._losses.covers(self._expected, seq - 1):
+            lost = f"records {self._expected} to {seq - 1} are missing"
+            self._report("BB-REP-007", lost, severity="warning")
+        elif seq != self._expected:
             self._report("BB-JNL-009", f"record {seq} stands where {self._expected} was due")
         self._expected = max(self._expected, seq + 1)
         if _KINDS.isdisjoint(record):
@@ -168,7 +185,7 @@ class _Journal:
         if "file" not in media:
             return
         name, subject = media["file"], self._subject
-        if not subject.asks("BB-MED-011"):
+        if not subject.asks("BB-MED-011") or name in self._losses.damaged:
             return
         subject.look("BB-MED-011")
         try:

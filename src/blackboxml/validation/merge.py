@@ -78,9 +78,23 @@ def check_history(subject: Subject) -> None:
     elif subject.journals:
         subject.look("BB-MAN-013", "BB-LIV-001")
         _check_all_attempts(subject, manifest)
+    elif "sealed" not in manifest and not subject.hidden:
+        subject.look("BB-MAN-013")
+        _check_lost_attempts(subject, attempts)
     for name, why in subject.hidden.items():
         if naming.parse_journal_name(name) is not None:
             subject.skip(why, "BB-MAN-013", "BB-LIV-001", "BB-SEA-005")
+
+
+def _check_lost_attempts(subject: Subject, attempts: list[dict[str, Any]]) -> None:
+    """Check that no attempt has ended of which there is no journal left at all.
+
+    One that is still said to be running may have lost its only journal to a power cut.
+    """
+    for at, entry in enumerate(attempts):
+        if entry["status"] != "running":
+            message = f"attempt {entry['attempt']} has no journal"
+            subject.report("BB-MAN-013", message, MANIFEST, pointer=pointer(["attempts", at]))
 
 
 def _check_all_attempts(subject: Subject, manifest: Manifest) -> None:
@@ -130,7 +144,7 @@ def _check_attempt(subject: Subject, at: int, entry: dict[str, Any], session: li
         message = f"another exception than in {journal}"
         place = pointer(["attempts", at, "exception"])
         subject.report("BB-MAN-013", message, MANIFEST, pointer=place, cure=subject.cure)
-    elif not ends and status in {"completed", "failed"}:
+    elif not ends and status in {"completed", "failed"} and not _lost_its_end(session):
         message = f"{status}, but no journal of the attempt has an end record"
         subject.report("BB-LIV-001", message, MANIFEST, pointer=place)
     if subject.sealed is not None and not ends and at == len(subject.sealed["attempts"]) - 1:
@@ -140,6 +154,15 @@ def _check_attempt(subject: Subject, at: int, entry: dict[str, Any], session: li
         message = f"another process than in the header of {session[0].journal.name}"
         place = pointer(["attempts", at, "process"])
         subject.report("BB-MAN-013", message, MANIFEST, pointer=place)
+
+
+def _lost_its_end(session: list[Scan]) -> bool:
+    """Tell whether a repair has stated that the last records of an attempt are lost."""
+    after = max(scan.expected for scan in session)
+    losses = [scan.journal.header.losses for scan in session if scan.journal.header is not None]
+    return any(
+        each.lost_from is not None or any(last >= after for _, last in each.lost) for each in losses
+    )
 
 
 def _check_settled(subject: Subject, sealed: Manifest, session: list[Scan]) -> None:

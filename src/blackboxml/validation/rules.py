@@ -13,6 +13,7 @@ from blackboxml.validation.life import check_life
 from blackboxml.validation.manifest import check_manifest
 from blackboxml.validation.media import check_media
 from blackboxml.validation.merge import check_history, check_sessions
+from blackboxml.validation.repaired import check_repaired
 from blackboxml.validation.sealing import check_entries, check_groups, check_listed, check_packed
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_sessions,
     check_history,
     check_media,
+    check_repaired,
     check_files,
     check_sums,
     check_listed,
