@@ -449,3 +449,13 @@ def test_the_hand_written_checks_read_numbers_as_the_record_does() -> None:
 
 def test_the_manifest_of_these_tests_is_that_of_one_attempt(ended: Path) -> None:
     assert [each["attempt"] for each in manifest(ended)["attempts"]] == [0]
+
+
+@pytest.mark.parametrize("data", [None, b""], ids=["gone", "empty"])
+def test_a_run_that_has_ended_has_a_journal(ended: Path, data: bytes | None) -> None:
+    if data is None:
+        (ended / "metrics.jsonl").unlink()
+    else:
+        (ended / "metrics.jsonl").write_bytes(data)
+    (problem,) = validate(ended).problems
+    assert (problem.rule, problem.pointer) == ("BB-MAN-013", "/attempts/0")

@@ -78,20 +78,22 @@ def check_history(subject: Subject) -> None:
     elif subject.journals:
         subject.look("BB-MAN-013", "BB-LIV-001")
         _check_all_attempts(subject, manifest)
-    elif "sealed" not in manifest and not subject.hidden:
-        subject.look("BB-MAN-013")
-        _check_lost_attempts(subject, attempts)
+    else:
+        _check_lost_attempts(subject, manifest)
     for name, why in subject.hidden.items():
         if naming.parse_journal_name(name) is not None:
             subject.skip(why, "BB-MAN-013", "BB-LIV-001", "BB-SEA-005")
 
 
-def _check_lost_attempts(subject: Subject, attempts: list[dict[str, Any]]) -> None:
+def _check_lost_attempts(subject: Subject, manifest: Manifest) -> None:
     """Check that no attempt has ended of which there is no journal left at all.
 
     One that is still said to be running may have lost its only journal to a power cut.
     """
-    for at, entry in enumerate(attempts):
+    if "sealed" in manifest or subject.hidden:
+        return
+    subject.look("BB-MAN-013")
+    for at, entry in enumerate(manifest["attempts"]):
         if entry["status"] != "running":
             message = f"attempt {entry['attempt']} has no journal"
             subject.report("BB-MAN-013", message, MANIFEST, pointer=pointer(["attempts", at]))
