@@ -2,7 +2,8 @@
 
 A command is one file in `commands` and one line of the table here.
 
-Exit status: 0 good, 1 a run that is bad or not there, 2 wrong usage, 130 Ctrl-C, 141 closed pipe.
+Exit status: 0 good, 1 a run that is bad or not there, 2 wrong usage, 3 undecided, 130 Ctrl-C, 141
+closed pipe.
 Heavy libraries are imported by the commands that need them, so that help and `list` come at once.
 """
 
@@ -16,7 +17,17 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.cli import output
-from blackboxml.cli.commands import clean, conformance, plot, seal, show, tail, validate
+from blackboxml.cli.commands import (
+    clean,
+    conformance,
+    convert,
+    plot,
+    rules,
+    seal,
+    show,
+    tail,
+    validate,
+)
 from blackboxml.cli.commands import list as list_
 from blackboxml.cli.status import BAD, CLOSED_PIPE, INTERRUPTED
 from blackboxml.errors import BlackboxError
@@ -25,7 +36,7 @@ from blackboxml.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS: Final = (list_, show, tail, plot, seal, validate, clean, conformance)
+COMMANDS: Final = (list_, show, tail, plot, seal, validate, rules, convert, clean, conformance)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,6 +41,16 @@ def show(renderable: RenderableType, width: int | None = None) -> None:
     print("\n".join(line.rstrip() for line in captured.get().split("\n")).rstrip("\n"))
 
 
+def plain_text(renderable: RenderableType) -> str:
+    """Return a table or a plot as a file holds it: without colours, nothing cut or wrapped."""
+    from rich.console import Console
+
+    screen = Console(width=_WIDE, markup=False, emoji=False, highlight=False, color_system=None)
+    with screen.capture() as captured:
+        screen.print(renderable)
+    return "\n".join(line.rstrip() for line in captured.get().split("\n")).rstrip("\n")
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document, coloured on a terminal."""
     from blackboxml.cli import terminal
@@ -140,6 +150,18 @@ class Progress:
             self._share = share
             if self._progress is not None and self._task is not None:
                 self._progress.update(self._task, total=1.0, completed=share)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let something else be printed: the bar goes away meanwhile."""
+        with self._lock:
+            if self._progress is not None:
+                self._progress.stop()
+            try:
+                yield
+            finally:
+                if self._progress is not None:
+                    self._progress.start()
 
     def _start(self) -> None:
         """Show the bar; without a share it only says that something is going on."""

@@ -1,0 +1,391 @@
+"""Conversion: any format to any other, by way of a run, with every loss counted.
+
+    foreign files → importer → run directory → exporter → foreign files
+
+`convert` finds the runs in a source, by content; imports, exports or both; counts what went in and
+what came out; and, if asked, reads the target back and compares it value by value.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from blackboxml import converters
+from blackboxml.collection import looks_like_run
+from blackboxml.conversion.comparing import Difference, compare, tally
+from blackboxml.conversion.importing import identity, import_run, imported
+from blackboxml.conversion.report import ConversionReport, RunReport
+from blackboxml.errors import BlackboxError, ConversionError
+from blackboxml.interchange import Ledger, Remark
+from blackboxml.model import SCRATCH
+from blackboxml.reader import open_run
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterator, Mapping
+
+    from blackboxml.interchange import ForeignRun, Kind
+    from blackboxml.reader import RunReader
+
+__all__ = ["ConversionReport", "RunReport", "convert"]
+
+logger = logging.getLogger("blackboxml")
+
+OWN: Final = "blackbox"
+"""The name of this format among the others."""
+
+
+class _Job(NamedTuple):
+    """One path with runs of one format, and what is to be done with them."""
+
+    form: str
+    path: Path
+    target: Path
+    target_format: str
+    verify: bool
+    keep_source: bool
+    options: dict[str, Any]
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    verify: bool = False,
+    keep_source: bool = False,
+    jobs: int = 1,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> ConversionReport:
+    """Convert one run, many runs or a whole tree.
+
+    Converting again does nothing for a run whose source has not changed, and replaces one whose
+    source has; so an interrupted conversion is simply begun again.
+
+    Args:
+        source: A file or a folder.
+        target: A folder of runs, or what the target format calls for.
+        source_format: A name of `converters.FORMATS`, or `blackbox`; by default recognised by
+            content.
+        target_format: The same; by default told from the suffix of `target`, else `blackbox`.
+        verify: Read the target back and compare it value by value.
+        keep_source: Copy the files of the source into each imported run.
+        jobs: Processes that work at once.
+        options: What the exporter takes, by name.
+        progress: Called with the share of the paths that are done.
+
+    Raises:
+        ConversionError: If there is nothing to convert, or no such format.
+
+    >>> import tempfile
+    >>> from blackboxml import Run
+    >>> folder = tempfile.mkdtemp()
+    >>> with Run("demo", log_dir=folder) as run:
+    ...     run.log({"train/loss": 0.5})
+    >>> report = convert(run.path, folder + "/out", target_format="jsonl", verify=True)
+    >>> report.ok, report.runs[0].went_out["scalar"]
+    (True, 1)
+    """
+    origin, place = Path(source), Path(target)
+    if not origin.exists():
+        message = f"{origin} is not there; give a file or a folder"
+        raise ConversionError(message)
+    wanted = target_format or _format_of_target(place)
+    for name in (source_format, wanted):
+        _check_format(name)
+    if wanted != OWN and converters.exporter(wanted) is None:
+        message = (
+            f"{wanted} can be read and not written; formats to write: {_names(exporting=True)}"
+        )
+        raise ConversionError(message)
+    report = ConversionReport()
+    found = list(_find(origin, source_format, place if place != origin else None))
+    work = [
+        _Job(form, path, place, wanted, verify, keep_source, dict(options or {}))
+        for form, path in found
+        if not (form == OWN and wanted == OWN)
+    ]
+    if not work:
+        named = f" of the format {source_format}" if source_format else ""
+        message = (
+            f"{origin} holds nothing{named} to convert into {wanted}; "
+            f"formats that are recognised: {_names(exporting=False)}"
+        )
+        raise ConversionError(message)
+    for done, (job, result) in enumerate(zip(work, _run(work, jobs), strict=True), start=1):
+        if isinstance(result, str):
+            report.unreadable[str(job.path)] = result
+        else:
+            report.runs += result
+        if progress is not None:
+            progress(done / len(work))
+    return report
+
+
+def _run(work: list[_Job], jobs: int) -> Iterator[list[RunReport] | str]:
+    """Yield what became of each job, in order."""
+    if jobs <= 1 or len(work) == 1:
+        yield from map(_convert, work)
+        return
+    with ProcessPoolExecutor(min(jobs, len(work))) as pool:
+        yield from pool.map(_convert, work)
+
+
+# -- finding
+
+
+def _find(path: Path, form: str | None, without: Path | None) -> Iterator[tuple[str, Path]]:
+    """Yield format and path of everything that can be converted, in byte order."""
+    if path == without or path.name.startswith(SCRATCH) or path.is_symlink():
+        return
+    if not path.is_dir():
+        name = _recognise(path, form)
+        if name is not None:
+            yield name, path
+        return
+    taken: set[str] = set()
+    if looks_like_run(path) and _is_own(path):
+        if form in (None, OWN):
+            yield OWN, path
+        return
+    name = _recognise(path, form)
+    if name is not None:
+        yield name, path
+        reader = converters.importer(name)
+        taken = reader.members(path) if reader is not None else set()
+    if "*" in taken:
+        return
+    for entry in sorted(os.listdir(path)):
+        if entry not in taken:
+            yield from _find(path / entry, form, without)
+
+
+def _is_own(path: Path) -> bool:
+    """Tell whether a directory is a run of this format, and not one of an earlier system."""
+    try:
+        open_run(path)
+    except BlackboxError:
+        return False
+    return True
+
+
+def _recognise(path: Path, form: str | None) -> str | None:
+    """Return the format of a file or folder, or None."""
+    for name in converters.FORMATS if form is None else [form] if form != OWN else []:
+        reader = converters.importer(name)
+        if reader is None:
+            continue
+        try:
+            if reader.recognise(path):
+                return name
+        except (OSError, ValueError, BlackboxError):
+            logger.debug("%s could not look at %s", name, path, exc_info=True)
+    return None
+
+
+def _format_of_target(target: Path) -> str:
+    """Return the format that the suffix of a target stands for."""
+    if target.suffix:
+        for name in converters.FORMATS:
+            writer = converters.exporter(name)
+            if target.suffix in getattr(writer, "SUFFIXES", ()):
+                return name
+    return OWN
+
+
+def _check_format(name: str | None) -> None:
+    """Refuse a name that is none of a format."""
+    if name not in (None, OWN, *converters.FORMATS):
+        message = (
+            f"no format is called {name!r}; there are: {', '.join((OWN, *converters.FORMATS))}"
+        )
+        raise ConversionError(message)
+
+
+def _names(*, exporting: bool) -> str:
+    """Return the names of the formats that can be written, or read."""
+    able = converters.exporter if exporting else converters.importer
+    return ", ".join((OWN, *(name for name in converters.FORMATS if able(name) is not None)))
+
+
+# -- converting
+
+
+def _convert(job: _Job) -> list[RunReport] | str:
+    """Convert the runs at one path; return why if the path cannot be read."""
+    try:
+        if job.form == OWN:
+            report = RunReport(str(job.path), "", OWN, target_format=job.target_format)
+            _attempt(report, lambda: _export(open_run(job.path), job, report, Ledger()))
+            return [report]
+        reader = converters.importer(job.form)
+        if reader is None:
+            return f"{job.form} can be written and not read"
+        known = imported(job.target) if job.target_format == OWN and job.target.is_dir() else {}
+        reports = []
+        for foreign in reader.read(job.path):
+            report = RunReport(
+                foreign.source, foreign.key, job.form, target_format=job.target_format
+            )
+            earlier = known.get(identity(job.form, foreign))
+            if earlier is not None and earlier.fingerprint == foreign.fingerprint:
+                report.outcome, report.target = "unchanged", str(earlier.path)
+            elif job.target_format == OWN:
+                _attempt(report, _importing(foreign, job, report))
+            else:
+                _attempt(report, _through(foreign, job, report))
+            reports.append(report)
+    except (BlackboxError, OSError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return reports
+
+
+def _attempt(report: RunReport, work: Callable[[], None]) -> None:
+    """Do the work for one run; a failure is that of this run alone."""
+    try:
+        work()
+    except Exception as error:
+        logger.debug("%s could not be converted", report.source, exc_info=True)
+        report.outcome = "failed"
+        report.error = f"{type(error).__name__}: {error}"
+
+
+def _importing(foreign: ForeignRun, job: _Job, report: RunReport) -> Callable[[], None]:
+    """Return the work of importing one run into the target."""
+    return lambda: _import(foreign, job, job.target, report)
+
+
+def _import(foreign: ForeignRun, job: _Job, folder: Path, report: RunReport) -> None:
+    """Import one run into a folder, and count."""
+    ledger = Ledger()
+    path, came_in = import_run(job.form, foreign, folder, ledger, keep_source=job.keep_source)
+    run = open_run(path)
+    report.target, report.came_in, report.went_out = str(path), came_in, tally(run, "all")
+    for kind in ("time", "status", "field"):
+        report.went_out[kind] = came_in[kind] - ledger.total("lost", kind)
+    if job.keep_source:
+        report.went_out["artifact"] -= len(foreign.files)
+    report.enter(ledger)
+    _balance(report)
+    if job.verify:
+        with tempfile.TemporaryDirectory(prefix="blackbox-verify-") as scratch:
+            again, _ = import_run(
+                job.form, foreign, Path(scratch), Ledger(), keep_source=job.keep_source
+            )
+            report.verified = True
+            _judge(report, compare(open_run(again), run), Ledger())
+
+
+def _through(foreign: ForeignRun, job: _Job, report: RunReport) -> Callable[[], None]:
+    """Return the work of taking one run from a foreign format into another."""
+
+    def work() -> None:
+        with tempfile.TemporaryDirectory(prefix="blackbox-convert-") as scratch:
+            _import(foreign, job._replace(verify=False), Path(scratch), report)
+            came_in = report.came_in
+            _export(open_run(report.target), job, report, Ledger())
+            report.came_in = came_in
+
+    return work
+
+
+def _export(run: RunReader, job: _Job, report: RunReport, ledger: Ledger) -> None:
+    """Export one run, and count; `came_in` is what the run holds."""
+    writer = converters.exporter(job.target_format)
+    if writer is None:
+        message = f"{job.target_format} cannot be written"
+        raise ConversionError(message)
+    report.came_in = tally(run, "effective")
+    superseded = tally(run, "all")["scalar"] - report.came_in["scalar"]
+    if superseded:
+        ledger.lost("scalar", "superseded by a rewind; the effective history goes out", superseded)
+        report.came_in["scalar"] += superseded
+    target = writer.write(run, job.target, ledger, job.options)
+    report.target = str(target)
+    report.enter(ledger)
+    report.went_out = _less(report.came_in, ledger)
+    if job.verify:
+        _verify(run, target, job, report, ledger)
+
+
+def _less(came_in: Counter[Kind], ledger: Ledger) -> Counter[Kind]:
+    """Return what is left of some counts without what was lost."""
+    left = came_in.copy()
+    for kind in came_in:
+        left[kind] -= ledger.total("lost", kind)
+    return left
+
+
+def _verify(run: RunReader, target: Path, job: _Job, report: RunReport, ledger: Ledger) -> None:
+    """Read a target back through its own importer, and compare."""
+    reader = converters.importer(job.target_format)
+    if reader is None:
+        report.differences.append(f"{job.target_format} cannot be read back")
+        return
+    back = [
+        foreign
+        for foreign in reader.read(target)
+        if foreign.extra.get("blackbox_id", run.id) == run.id
+    ]
+    report.verified = True
+    if len(back) != 1:
+        report.differences.append(f"{target} holds the run {len(back)} times")
+        return
+    scratch = Path(tempfile.mkdtemp(prefix="blackbox-verify-"))
+    try:
+        found = Ledger()
+        path, _ = import_run(job.target_format, back[0], scratch, found)
+        again = open_run(path)
+        _judge(report, compare(run, again), ledger)
+        if found.total("unreadable", "scalar"):
+            report.differences.append("a part of the target cannot be read back")
+        report.went_out = tally(again, "effective")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _balance(report: RunReport) -> None:
+    """Enter what is missing in the target, or too much, without a word of the converter."""
+    for kind in report.came_in.keys() | report.went_out.keys():
+        missing = report.came_in[kind] - report.total("lost", kind) - report.went_out[kind]
+        if missing:
+            what = (
+                "missing in the target" if missing > 0 else "in the target, but not in the source"
+            )
+            report.remarks[Remark("lost", kind, what, declared=False)] = abs(missing)
+
+
+def _judge(report: RunReport, found: Difference, ledger: Ledger) -> None:
+    """Hold what a comparison found against what the converter said."""
+    excused = True
+    for kind in found.lost.keys() | found.extra.keys() | found.changed.keys():
+        lost, changed = found.lost[kind], found.changed[kind]
+        made = kind == "time" and ledger.total("made", "time")
+        if lost > ledger.total("lost", kind):
+            excused = False
+            report.differences.append(f"{kind}: {lost} are missing in the target")
+        if found.extra[kind] > ledger.total("made", kind) + ledger.total("changed", kind):
+            excused = False
+            report.differences.append(f"{kind}: {found.extra[kind]} are in the target alone")
+        if changed > ledger.total("changed", kind) and not made:
+            excused = False
+            report.differences.append(f"{kind}: {changed} have another value in the target")
+        limit = max(
+            (by for remark, by in ledger.greatest.items() if remark.kind == kind), default=0.0
+        )
+        if changed and found.greatest.get(kind, 0.0) > limit > 0.0:
+            excused = False
+            by = found.greatest[kind]
+            report.differences.append(
+                f"{kind}: changed by up to {by:.3g}, declared was {limit:.3g}"
+            )
+    if not excused:
+        report.differences += found.places

@@ -1,0 +1,337 @@
+"""A foreign run becomes a run directory: with its own times, whole or not at all, and only once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from blackboxml.collection import find_runs
+from blackboxml.config import encode_config
+from blackboxml.conversion.comparing import count_as
+from blackboxml.errors import ConfigError, MetricError
+from blackboxml.interchange import (
+    Description,
+    ForeignRun,
+    Ledger,
+    Medium,
+    Point,
+    Restart,
+    flatten,
+)
+from blackboxml.model import CONFIG_FORMAT, MANIFEST, SCRATCH, VERSION
+from blackboxml.naming import group_of
+from blackboxml.seal import seal
+from blackboxml.version import __version__
+from blackboxml.writer import RunWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from blackboxml.interchange import Item, Kind
+
+EXTENSION: Final = "org.blackboxml.source"
+"""The member of `extensions` that says where an imported run comes from."""
+
+_NO_TIME: Final = "the source gives no time; it is that of the item before, or of the start"
+
+
+def identity(form: str, run: ForeignRun) -> str:
+    """Return what tells a foreign run from all others: its format, its place, its key."""
+    place = run.source if "://" in run.source else str(Path(run.source).absolute())
+    text = f"{form}\x00{place}\x00{run.key}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Imported(NamedTuple):
+    """A run that was imported before.
+
+    Attributes:
+        path: Where it is.
+        run_id: Its id, which it keeps when the source has changed.
+        fingerprint: That of the source then.
+    """
+
+    path: Path
+    run_id: str
+    fingerprint: str
+
+
+def imported(folder: Path) -> dict[str, Imported]:
+    """Return the runs below a folder that were imported, by the identity of their source."""
+    found: dict[str, Imported] = {}
+    for path in find_runs(folder):
+        try:
+            manifest = json.loads((path / MANIFEST).read_bytes())
+            said = manifest["extensions"][EXTENSION]
+            known = Imported(path, str(manifest["id"]), str(said["fingerprint"]))
+            found[str(said["identity"])] = known
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def import_run(
+    form: str, run: ForeignRun, folder: Path, ledger: Ledger, *, keep_source: bool = False
+) -> tuple[Path, Counter[Kind]]:
+    """Write a foreign run into a folder of runs, and seal it.
+
+    It is written under a scratch name and renamed when it is whole. A run of the same identity is
+    replaced.
+
+    Args:
+        form: Name of the format it comes from.
+        run: The run.
+        folder: Folder of runs; made if it is missing.
+        ledger: Receives what was lost, changed, made up or unreadable.
+        keep_source: Copy the files of the source into the run, below `artifacts/source`.
+
+    Returns:
+        The path of the run, and what was found in the source, by kind.
+
+    Raises:
+        BlackboxError: If the run cannot be written or sealed.
+        OSError: If the file system refuses, or the source cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = folder / f"{SCRATCH}import-{identity(form, run)}-{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    earlier = imported(folder).get(identity(form, run))
+    try:
+        path, came_in = _write(form, run, scratch, ledger, earlier=earlier, keep_source=keep_source)
+        return _settle(path, folder, None if earlier is None else earlier.path), came_in
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write(
+    form: str,
+    run: ForeignRun,
+    scratch: Path,
+    ledger: Ledger,
+    *,
+    earlier: Imported | None,
+    keep_source: bool,
+) -> tuple[Path, Counter[Kind]]:
+    """Write a run below a scratch folder and seal it."""
+    items = run.items(ledger)
+    first = next(items, None)
+    start = run.start
+    if start is None and isinstance(first, Point | Medium):
+        start = first.time
+    if start is None:
+        start = time.time()
+        ledger.made("time", "the source does not say when the run began; it is the time of import")
+    writer = RunWriter.create(
+        scratch,
+        _name(run.name, ledger),
+        tags=run.tags,
+        run_id=None if earlier is None else earlier.run_id,
+        environment=run.environment,
+        lineage=run.lineage,
+        extensions=_extensions(form, run),
+        start=start,
+        sync="none",
+        strict=True,
+    )
+    came_in: Counter[Kind] = Counter()
+    came_in["tag"], came_in["field"] = len(run.tags), len(run.extra)
+    came_in["config"] = _write_config(writer, run.config, ledger)
+    sink = _Sink(writer, ledger, start, came_in)
+    try:
+        for item in _chain(first, items):
+            sink.take(item)
+    except BaseException:
+        writer.finish("interrupted")
+        raise
+    finally:
+        sink.finish()
+    if keep_source:
+        for file in run.files:
+            writer.log_media(
+                f"source/{file.name}"[:1000], "artifact", 0, path=file, folder="artifacts"
+            )
+    status = run.status
+    if status is None or status == "running":
+        status = "interrupted"
+        ledger.made("status", "the source does not say how the run ended; it is interrupted")
+    else:
+        came_in["status"] = 1
+    end = run.end
+    if end is None:
+        end = sink.last
+        ledger.made("time", "the source does not say when the run ended; it is the last time known")
+    exception = run.exception if status == "failed" else None
+    writer.finish(status, exception, max(end, start))
+    seal(writer.path)
+    return writer.path, came_in
+
+
+class _Sink:
+    """Hands items to a writer, and counts them."""
+
+    def __init__(
+        self, writer: RunWriter, ledger: Ledger, start: float, came_in: Counter[Kind]
+    ) -> None:
+        self._writers = {0: writer}
+        self._ledger = ledger
+        self._came_in = came_in
+        self.last = start
+
+    def take(self, item: Item) -> None:
+        """Write one item."""
+        match item:
+            case Point():
+                self._take_point(item)
+            case Medium():
+                self._take_medium(item)
+            case Restart():
+                for writer in self._writers.values():
+                    writer.rewind(item.step)
+            case Description():
+                self._came_in["field"] += (item.unit is not None) + (item.description is not None)
+                self._writers[0].describe(item.metric, unit=item.unit, description=item.description)
+
+    def finish(self) -> None:
+        """End the journals of the other ranks; that of rank 0 says how the run ended."""
+        for rank, writer in self._writers.items():
+            if rank:
+                writer.finish()
+
+    def _writer(self, rank: int) -> RunWriter:
+        """Return the writer of a rank."""
+        if rank not in self._writers:
+            path = self._writers[0].path
+            self._writers[rank] = RunWriter.join(path, rank, 0, sync="none", strict=True)
+        return self._writers[rank]
+
+    def _take_point(self, point: Point) -> None:
+        count = len(point.metrics)
+        self._came_in["scalar"] += count
+        self._came_in["step"] += len({group_of(name) for name in point.metrics})
+        when = self._time(point.time)
+        try:
+            self._writer(point.rank).log(point.metrics, point.step, point.ranks, when)
+        except MetricError:
+            self._take_values(point, when)
+
+    def _take_values(self, point: Point, when: float) -> None:
+        """Write those values of a point that can be stored."""
+        kept = 0
+        for name, value in point.metrics.items():
+            ranks = {name: point.ranks[name]} if point.ranks and name in point.ranks else None
+            try:
+                self._writer(point.rank).log({name: value}, point.step, ranks, when)
+                kept += 1
+            except MetricError as error:
+                self._ledger.lost(
+                    "scalar",
+                    "the format cannot hold it",
+                    where=f"{name} at step {point.step}: {error}",
+                )
+        if not kept:
+            self._ledger.lost("step", "no value of the step can be held", where=str(point.step))
+
+    def _take_medium(self, medium: Medium) -> None:
+        kind = count_as(medium.kind)
+        self._came_in[kind] += 1
+        try:
+            self._writer(medium.rank).log_media(
+                medium.name,
+                medium.kind,
+                medium.step,
+                value=medium.value,
+                data=medium.data,
+                path=medium.path,
+                media_type=medium.media_type,
+                folder="artifacts" if medium.kind == "artifact" else "media",
+                time=self._time(medium.time),
+            )
+        except MetricError as error:
+            where = f"{medium.name} at step {medium.step}: {error}"
+            self._ledger.lost(kind, "the format cannot hold it", where=where)
+
+    def _time(self, given: float | None) -> float:
+        """Return the time of an item, in Unix seconds."""
+        if given is None:
+            self._ledger.made("time", _NO_TIME)
+        else:
+            self._came_in["time"] += 1
+            self.last = given
+        return self.last
+
+
+def _chain(first: Item | None, rest: Iterator[Item]) -> Iterator[Item]:
+    if first is not None:
+        yield first
+        yield from rest
+
+
+def _name(name: str, ledger: Ledger) -> str:
+    """Return a name that a run may have."""
+    clean = re.sub("[\x00-\x1f\x7f-\x9f]", " ", name)
+    clean = clean.encode(errors="replace")[:1024].decode(errors="ignore").strip() or "run"
+    if clean != name:
+        ledger.changed(
+            "field", "the name of the run became one line of text", where=repr(name)[:80]
+        )
+    return clean
+
+
+def _extensions(form: str, run: ForeignRun) -> dict[str, Any]:
+    """Return what the manifest says of the source."""
+    said: dict[str, Any] = {
+        "format": form,
+        "source": run.source,
+        "identity": identity(form, run),
+        "fingerprint": run.fingerprint,
+        "converter": f"blackboxml {__version__}",
+    }
+    if run.key:
+        said["key"] = run.key
+    if run.extra:
+        said["extra"] = run.extra
+    return {EXTENSION: said}
+
+
+def _write_config(writer: RunWriter, config: dict[str, Any], ledger: Ledger) -> int:
+    """Write `config.json`; return the number of leaves."""
+    if not config:
+        return 0
+    try:
+        tree = encode_config(config)
+    except ConfigError as error:
+        tree = encode_config({str(key): repr(value) for key, value in config.items()})
+        ledger.changed("config", "nested too deep; kept as text", where=str(error))
+    document = {
+        "format": {"name": CONFIG_FORMAT, "version": VERSION, "features": []},
+        "config": tree,
+    }
+    writer.write_config(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
+    return len(flatten(config))
+
+
+def _settle(path: Path, folder: Path, earlier: Path | None) -> Path:
+    """Give a run that is whole its place in the folder, instead of an earlier one or beside it."""
+    if earlier is not None:
+        old = folder / f"{SCRATCH}old-{earlier.name}-{os.getpid()}"
+        earlier.rename(old)
+        path.rename(earlier)
+        shutil.rmtree(old, ignore_errors=True)
+        return earlier
+    number = 1
+    while True:
+        place = folder / (path.name if number == 1 else f"{path.name}_{number}")
+        number += 1
+        try:
+            place.mkdir()  # claims the name; an empty directory is what rename replaces
+        except FileExistsError:
+            continue
+        path.rename(place)
+        return place
