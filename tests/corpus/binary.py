@@ -19,6 +19,7 @@ Op = dict[str, Any]
 VERSIONS: Final = {
     "parquet": {"pyarrow": importlib.metadata.version("pyarrow")},
     "hdf5": {"h5py": importlib.metadata.version("h5py"), "hdf5": h5py.version.hdf5_version},
+    "repack": {"h5py": importlib.metadata.version("h5py"), "hdf5": h5py.version.hdf5_version},
 }
 """What the bytes of a result depend on, by operation."""
 
@@ -157,24 +158,51 @@ def _attribute(file: h5py.File, edit: Op) -> None:
         attributes.create(name, np.asarray(_number(value), edit["type"]))
 
 
+def repack(run: Path, op: Op) -> None:
+    """Write a dataset anew with other settings of the file."""
+    place, new = run / op["file"], run / ".tmp-repack"
+    settings = {"libver": op["libver"], "track_order": op["track_order"]}
+    with h5py.File(place) as old, h5py.File(new, "w", **settings) as file:
+        _copy_labels(old, file)
+        draw = file.create_dataset("draw", data=old["draw"][:], chunks=old["draw"].chunks)
+        draw.make_scale(old["draw"].attrs["NAME"])
+        for name in (each for each in old if each != "draw"):
+            made = _create(file, name, old[name][:], {})
+            _copy_labels(old[name], made)
+            made.dims[0].attach_scale(draw)
+    new.replace(place)
+
+
+def _create(file: h5py.File, name: str, values: Any, options: Op) -> h5py.Dataset:
+    """Make a variable as a sealer makes it, or with other options."""
+    usual = {"chunks": (len(values),), "compression": "gzip", "shuffle": True, "fletcher32": True}
+    merged = usual | options
+    if isinstance(merged["chunks"], list):
+        merged["chunks"] = tuple(merged["chunks"])
+    return file.create_dataset(name, data=values, **merged)
+
+
+def _copy_labels(source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Dataset) -> None:
+    """Copy all attributes but those of dimensions."""
+    for key, value in source.attrs.items():
+        if key in {"DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"}:
+            continue
+        kind = None
+        if isinstance(value, bytes):
+            kind = h5py.string_dtype("utf-8", max(1, len(value)))
+        target.attrs.create(key, value, dtype=kind)
+
+
 def _rewrite(file: h5py.File, edit: Op) -> None:
     """Make a variable again with other options; its labels stay, and it is attached to `draw`."""
     name = edit["variable"]
-    values, labels = file[name][:], dict(file[name].attrs)
+    old = file[name]
     del file[name]
-    options = {"chunks": (4,), "compression": "gzip", "shuffle": True, "fletcher32": True}
-    options |= edit["options"]
-    if isinstance(options["chunks"], list):
-        options["chunks"] = tuple(options["chunks"])
+    values = old[:]
     if "rows" in edit:
         values = np.resize(values, edit["rows"])
-    made = file.create_dataset(name, data=values, **options)
-    for key, value in labels.items():
-        if key == "DIMENSION_LIST":
-            continue
-        text = value.encode() if isinstance(value, str) else None
-        kind = None if text is None else h5py.string_dtype("utf-8", max(1, len(text)))
-        made.attrs.create(key, value if text is None else text, dtype=kind)
+    made = _create(file, name, values, edit["options"])
+    _copy_labels(old, made)
     if edit.get("attach", True):
         made.dims[0].attach_scale(file["draw"])
 

@@ -119,7 +119,8 @@ def _json(run: Path, op: Op) -> None:
     document = json.loads(place.read_bytes())
     for edit in op["edits"]:
         document = _edit(document, edit)
-    place.write_bytes(manifests.dump(document))
+    encode_document = manifests.encode if op["file"] == "run.json" else manifests.dump
+    place.write_bytes(encode_document(document))
 
 
 def _edit(document: Any, edit: Op) -> Any:
@@ -269,7 +270,7 @@ def _vouch(run: Path, what: str) -> None:
                 entry["bytes"] = len(data)
                 if "sha256" in entry:
                     entry["sha256"] = hashlib.sha256(data).hexdigest()
-        (run / "run.json").write_bytes(manifests.dump(document))
+        (run / "run.json").write_bytes(manifests.encode(document))
     names = sorted(
         str(file.relative_to(run))
         for file in run.rglob("*")
@@ -296,4 +297,5 @@ _OPERATIONS: Final[dict[str, Callable[[Path, Op], None]]] = {
     "lines": _lines,
     "parquet": binary.parquet,
     "hdf5": binary.hdf5,
+    "repack": binary.repack,
 }
