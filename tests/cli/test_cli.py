@@ -683,36 +683,3 @@ def test_clean_without_a_person_needs_yes(tmp_path: Path) -> None:
     assert not path.exists()
     done = blackbox("clean", tmp_path, stdin=subprocess.DEVNULL)
     assert (done.returncode, done.stdout) == (0, "no runs to delete.\n")
-
-
-# -- validate
-
-
-def test_valid_runs_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = record(tmp_path, "a")
-    second = record(tmp_path / "deeper", "b")
-    assert main(["validate", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"{first}: valid\n{second}: valid\n"
-    assert main(["validate", str(second / "run.json"), "--json"]) == 0
-    (report,) = strict(capsys.readouterr().out)
-    assert (report["path"], report["ok"], report["problems"]) == (str(second), True, [])
-    assert "BB-JNL-004" in report["checked"]
-
-
-def test_a_problem_is_told_with_its_cure(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = record(tmp_path)
-    good = record(tmp_path, "other")
-    (path / "train.parquet").write_bytes(b"PAR1 nonsense PAR1")
-    assert main(["validate", str(path), str(tmp_path / "none"), str(good)]) == 1
-    out, err = capsys.readouterr()
-    assert re.search(r"^train\.parquet.*: error: BB-[A-Z]+-\d+: ", out, re.MULTILINE)
-    assert "    cure: " in out
-    assert re.search(rf"^{re.escape(str(path))}: invalid: \d+ errors?", out, re.MULTILINE)
-    assert f"{good}: valid" in out
-    assert err.startswith("blackbox: error: ")
-    assert main(["validate", str(path), "--json"]) == 1
-    (report,) = strict(capsys.readouterr().out)
-    assert not report["ok"]
-    assert {"rule", "severity", "message", "file", "cure"} <= set(report["problems"][0])

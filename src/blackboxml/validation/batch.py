@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from blackboxml.errors import BlackboxError
 from blackboxml.model import LIMITS, Limits
 from blackboxml.validation.report import Level, Report
-from blackboxml.validation.single import choose, unreadable, validate
+from blackboxml.validation.single import choose, find_rule, unreadable, validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,7 +57,7 @@ def validate_all(
     Raises:
         ValueError: If there is no such level or rule.
     """
-    options = (level, tuple(ignore), limits)
+    options = (level, tuple(map(find_rule, ignore)), limits)
     choose(*options[:2])
     places = [Path(path) for path in paths]
     if jobs == 1 or len(places) <= 1:

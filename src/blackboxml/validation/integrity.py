@@ -85,7 +85,7 @@ def _compare_lists(subject: Subject, files: set[str], listed: set[str]) -> None:
         subject.report("BB-MAN-006", message, SUMS, cure=subject.cure)
     for name in sorted(subject.files.keys() - listed - files - {SUMS}):
         message = f"{SUMS} does not list it: it came after sealing, and nothing vouches for it"
-        subject.report("BB-INT-010", message, name, severity="warning", cure=subject.cure)
+        subject.report("BB-INT-010", message, name, severity="warning")
 
 
 def differs_from_sums(subject: Subject) -> bool:

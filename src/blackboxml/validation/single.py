@@ -7,6 +7,9 @@ import difflib
 import errno
 import logging
 import os
+import re
+import shlex
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,6 +33,9 @@ UNSUPPORTED: Final = frozenset(["BB-VER-001", "BB-VER-006"])
 
 _TRIES: Final = 3
 """How often a run is looked at that changes meanwhile."""
+
+_SHAPE: Final = re.compile("(?:BB)?[^A-Z0-9]?([A-Z]{3})[^A-Z0-9]?([0-9]{1,3})")
+"""How a person may spell the identifier of a rule."""
 
 _PASSED: Final = Outcome("passed")
 _FAILED: Final = Outcome("failed")
@@ -72,7 +78,7 @@ def validate(
     >>> validate(run.path).verdict
     'valid'
     """
-    left_out = choose(level, tuple(ignore))
+    left_out = choose(level, tuple(map(find_rule, ignore)))
     place = Path(path)
     place = place.parent if place.name == MANIFEST else place
     try:
@@ -122,8 +128,6 @@ def choose(level: Level, ignore: tuple[str, ...]) -> Mapping[str, Outcome]:
     if level not in LEVELS:
         message = f"there is no level {level!r}; the levels are {', '.join(LEVELS)}"
         raise ValueError(message)
-    for rule in ignore:
-        check_known(rule)
     most = LEVELS.index(level)
     left_out: dict[str, Outcome] = {}
     for rule, checked in checkable().items():
@@ -134,21 +138,23 @@ def choose(level: Level, ignore: tuple[str, ...]) -> Mapping[str, Outcome]:
     return left_out
 
 
-def check_known(rule: str) -> None:
-    """Refuse what is not the identifier of a rule.
+def find_rule(name: str) -> str:
+    """Return the identifier of a rule that is named by it or by its slug.
 
     Raises:
         ValueError: Naming the nearest one.
     """
     from blackboxml.validation.catalogue import rules
 
-    known = {each.id: each.slug for each in rules()}
-    if rule in known:
-        return
-    texts = {**{each: each for each in known}, **{slug: each for each, slug in known.items()}}
-    nearest = difflib.get_close_matches(rule.strip(), texts, 1, 0.0)
-    meant = texts[nearest[0]] if nearest else next(iter(known))
-    message = f"there is no rule {rule!r}; did you mean {meant} ({known[meant]})?"
+    slugs = {each.id: each.slug for each in rules()}
+    names = {**{each: each for each in slugs}, **{slug: each for each, slug in slugs.items()}}
+    if name in names:
+        return names[name]
+    shaped = name.strip().lower()
+    if shape := _SHAPE.fullmatch(name.strip().upper()):
+        shaped = f"BB-{shape[1]}-{int(shape[2]):03}"
+    meant = names[difflib.get_close_matches(shaped, names, 1, 0.0)[0]]
+    message = f"there is no rule {name!r:.80}; did you mean {meant} ({slugs[meant]})?"
     raise ValueError(message)
 
 
@@ -178,7 +184,11 @@ def _validate(
             if check is CHECKS[0]:
                 _require_run(subject)
         subject.progress(1.0)
-        problems = [each for each in subject.problems.whole() if each.rule in active]
+        problems = [
+            _with_cure(each, directory.path)
+            for each in subject.problems.whole()
+            if each.rule in active
+        ]
         verdict, reason = _judge(subject, problems)
         outcomes = _outcomes(subject, problems, left_out)
         return Report(directory.path, level, verdict, reason, problems, outcomes)
@@ -209,6 +219,16 @@ def _run(check: Callable[[Subject], None], subject: Subject) -> None:
 
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EREMOTEIO})
 """What the system says of a file that is there and that it does not let us read."""
+
+
+def _with_cure(problem: Problem, path: Path) -> Problem:
+    """Return a finding with the command that mends it, if a repairer can."""
+    from blackboxml.validation.catalogue import rule
+
+    if rule(problem.rule).mended:
+        quoted, new = (shlex.quote(str(each)) for each in (path, f"{path}.repaired"))
+        return replace(problem, cure=f"blackbox repair {quoted} -o {new}")
+    return problem
 
 
 def _judge(subject: Subject, problems: list[Problem]) -> tuple[Verdict, str | None]:
