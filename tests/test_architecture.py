@@ -22,7 +22,7 @@ LAYERS = (
     "dataset < sealed < seal < pack",
     "reader legacy",
     "collection validation interchange < repair conformance",
-    "frontends backends converters < conversion",
+    "frontends backends converters pytest_plugin < conversion",
     "cli",
 )
 # Imports that the table above forbids, and why: (importer, imported).
