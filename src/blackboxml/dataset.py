@@ -270,6 +270,11 @@ class Dataset:
             raise TableError(message, "BB-DAT-016") from None
         return found
 
+    @property
+    def file(self) -> h5py.File:
+        """The file, for what is neither a value nor an attribute."""
+        return self._file
+
     def shape_of(self, name: str) -> tuple[int, ...]:
         """Return the shape of a variable."""
         return tuple(self._file[name].shape)

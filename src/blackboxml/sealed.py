@@ -124,6 +124,11 @@ class GroupFiles:
         """The files: the table, and the dataset if a row counts."""
         return [self.table, self.dataset] if self._rows else [self.table]
 
+    @property
+    def fills(self) -> Mapping[Key, Any]:
+        """The value that stands for "not logged" in each column that lacks one in some row."""
+        return self._fills
+
     def effective(self, rows: pa.Table) -> pa.Table:
         """Return the rows that no rewind superseded."""
         return effective_rows(rows, self._rewinds)

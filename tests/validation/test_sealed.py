@@ -21,6 +21,7 @@ from tests.validation.runs import (
     flipped,
     lines,
     manifest,
+    record,
     rules,
     vouch,
     with_value,
@@ -68,7 +69,7 @@ def test_sums_that_are_missing_are_an_error(sealed: Path) -> None:
     (sealed / "SHA256SUMS").unlink()
     report = validate(sealed)
     assert rules(report) == {"BB-INT-003"}
-    assert report.problems[0].cure == f"blackbox seal {sealed}"
+    assert report.problems[0].cure == f"blackbox repair {sealed} -o {sealed}.repaired"
     seal(sealed)
     assert not validate(sealed).problems
 
@@ -241,7 +242,7 @@ def labelled(table: pa.Table, **labels: bytes | None) -> pa.Table:
         ({"BB-TAB-005"}, lambda table: renamed(table, "step", "steps")),
         ({"BB-TAB-005"}, lambda table: cast(table, "step", pa.int32())),
         ({"BB-TAB-005"}, lambda table: table.select(["loss", "step"])),
-        ({"BB-TAB-006"}, lambda table: renamed(table, "loss", "losses")),
+        ({"BB-GRP-005"}, lambda table: renamed(table, "loss", "losses")),
         ({"BB-TAB-006"}, lambda table: table.drop_columns(["seen"])),
         ({"BB-TAB-007"}, lambda table: cast(table, "loss", pa.float32())),
         (
@@ -298,14 +299,26 @@ def test_a_page_whose_checksum_is_wrong_is_reported(sealed: Path) -> None:
     end = column.data_page_offset + column.total_compressed_size
     edit_bytes(sealed, "train.parquet", lambda data: flipped(data, end - 3))
     vouch(sealed)
-    assert rules(validate(sealed)) == {"BB-SEA-004"}
+    assert rules(validate(sealed)) == {"BB-TAB-017"}
+    assert rules(validate(sealed, level="integrity")) == {"BB-TAB-017"}
+
+
+def test_a_page_without_a_checksum_is_reported(sealed: Path) -> None:
+    edit_table(sealed, lambda table: table, write_page_checksum=False)
+    assert rules(validate(sealed)) == {"BB-TAB-011"}
+    assert rules(validate(sealed, level="structure")) == set()
+
+
+def test_a_column_of_a_statistic_that_is_called_otherwise_is_reported(ranks: Path) -> None:
+    edit_table(ranks, lambda table: renamed(table, "loss/min", "loss/least"))
+    assert rules(validate(ranks)) == {"BB-GRP-006"}
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" + b"\xff" * 100 + b"PAR1"])
 def test_a_table_that_is_no_parquet_is_reported(sealed: Path, data: bytes) -> None:
     (sealed / "train.parquet").write_bytes(data)
     vouch(sealed)
-    assert rules(validate(sealed)) == {"BB-TAB-001"}
+    assert rules(validate(sealed)) == {"BB-TAB-016"}
 
 
 def test_a_table_beyond_the_limit_is_not_read(sealed: Path) -> None:
@@ -342,6 +355,17 @@ def attribute(name: str | None, key: str, value: object) -> Callable[[h5py.File]
     return edit
 
 
+def ascii_text(name: str | None, key: str) -> Callable[[h5py.File], None]:
+    """Mark a text as ASCII."""
+
+    def edit(file: h5py.File) -> None:
+        attributes = (file if name is None else file[name]).attrs
+        text = bytes(attributes[key])
+        attributes.create(key, text, dtype=h5py.string_dtype("ascii", len(text)))
+
+    return edit
+
+
 def rewritten(name: str, **options: Any) -> Callable[[h5py.File], None]:
     """Make a variable again, with other options."""
 
@@ -352,11 +376,16 @@ def rewritten(name: str, **options: Any) -> Callable[[h5py.File], None]:
         made = file.create_dataset(name, **{"data": values, **settings, **options})
         for key, value in labels.items():
             if key != "DIMENSION_LIST":
-                text = value.encode() if isinstance(value, str) else None
+                text = bytes(value) if isinstance(value, bytes) else None
                 kind = None if text is None else h5py.string_dtype("utf-8", len(text))
                 made.attrs.create(key, value if text is None else text, dtype=kind)
 
     return edit
+
+
+def second_scale(file: h5py.File) -> None:
+    rewritten("loss")(file)
+    file["loss"].make_scale("another dimension")
 
 
 @pytest.mark.parametrize(
@@ -370,9 +399,13 @@ def rewritten(name: str, **options: Any) -> Callable[[h5py.File], None]:
         ({"BB-DAT-003"}, attribute(None, "group", None)),
         ({"BB-DAT-005"}, lambda file: file.pop("time")),
         ({"BB-DAT-006"}, lambda file: file.pop("loss")),
-        ({"BB-DAT-006"}, lambda file: file.copy("loss", "other")),
+        ({"BB-DAT-006", "BB-DAT-004"}, lambda file: file.copy("loss", "other")),
         ({"BB-DAT-002"}, lambda file: file["loss"].resize((3,))),
-        ({"BB-DAT-007", "BB-DAT-006"}, rewritten("loss", dtype="f4")),
+        ({"BB-DAT-004", "BB-DAT-006"}, rewritten("loss")),
+        ({"BB-DAT-004", "BB-DAT-006", "BB-DAT-007"}, rewritten("loss", dtype="f4")),
+        ({"BB-DAT-007"}, rewritten("loss", dtype="f2")),
+        ({"BB-DAT-007"}, attribute("best", "dtype", b"bool")),
+        ({"BB-DAT-004", "BB-DAT-005"}, rewritten("rank", dtype="i8")),
         ({"BB-DAT-011"}, rewritten("loss", shuffle=False)),
         ({"BB-DAT-008"}, attribute("loss", "metric", b"train/other")),
         ({"BB-DAT-008"}, attribute("loss", "coordinates", None)),
@@ -384,7 +417,15 @@ def rewritten(name: str, **options: Any) -> Callable[[h5py.File], None]:
         ({"BB-DAT-012"}, lambda file: file.create_group("inner")),
         ({"BB-DAT-012"}, lambda file: file.update({"x": h5py.SoftLink("/loss")})),
         ({"BB-DAT-012"}, lambda file: file.update({"x": h5py.ExternalLink("/etc/a", "/")})),
-        ({"BB-DAT-012"}, lambda file: file.create_dataset("x", data=[1.0])),
+        ({"BB-DAT-011"}, lambda file: file.create_dataset("x", data=[1.0])),
+        ({"BB-DAT-004"}, lambda file: file.pop("draw")),
+        ({"BB-DAT-004", "BB-DAT-006"}, second_scale),
+        ({"BB-DAT-004"}, lambda file: file["loss"].dims[0].detach_scale(file["draw"])),
+        ({"BB-DAT-004"}, attribute("draw", "NAME", b"draw")),
+        ({"BB-DAT-009"}, attribute("loss", "units", b"bit")),
+        ({"BB-DAT-009"}, attribute("loss", "long_name", None)),
+        ({"BB-DAT-014"}, ascii_text("loss", "units")),
+        ({"BB-DAT-014"}, ascii_text(None, "group")),
         (
             {"BB-DAT-011"},
             lambda file: file.create_dataset("x", (1,), "f8", chunks=(1,), scaleoffset=2),
@@ -415,7 +456,7 @@ def test_a_dataset_that_is_no_hdf5_is_reported(sealed: Path, data: bytes) -> Non
     (sealed / "train.h5").write_bytes(data)
     vouch(sealed)
     report = validate(sealed)
-    assert rules(report) == {"BB-DAT-012"}
+    assert rules(report) == {"BB-DAT-016"}
     assert "/dev/fd" not in report.problems[0].message
 
 
@@ -424,7 +465,33 @@ def test_a_chunk_whose_checksum_is_wrong_is_reported(sealed: Path) -> None:
         offset = file["loss"].id.get_chunk_info(0).byte_offset
     edit_bytes(sealed, "train.h5", lambda data: flipped(data, offset + 5))
     vouch(sealed)
-    assert rules(validate(sealed)) == {"BB-DAT-012"}
+    assert rules(validate(sealed)) == {"BB-DAT-017"}
+    assert rules(validate(sealed, level="integrity")) == {"BB-DAT-017"}
+    assert rules(validate(sealed, level="structure")) == set()
+
+
+@pytest.mark.parametrize(
+    ("found", "options"),
+    [
+        ({"BB-DAT-013"}, {"libver": "earliest"}),
+        ({"BB-DAT-013", "BB-DAT-006"}, {"track_order": False}),  # the order of the columns is lost
+    ],
+    ids=["bounds", "order"],
+)
+def test_a_dataset_should_be_written_by_the_latest_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: set[str], options: dict[str, Any]
+) -> None:
+    genuine = h5py.File
+
+    def opened(place: Any, mode: str, **given: Any) -> h5py.File:
+        return genuine(place, mode, **given | (options if mode == "w" else {}))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py, "File", opened)
+        path = record(tmp_path)
+    report = validate(path)
+    assert rules(report) == found
+    assert report.ok == (found == {"BB-DAT-013"})
 
 
 # -- packed
@@ -438,7 +505,7 @@ def test_a_chunk_whose_checksum_is_wrong_is_reported(sealed: Path) -> None:
         ({"BB-SEA-009"}, lambda table: with_value(table, "time", 2, 9.5)),
         ({"BB-TAB-004"}, lambda table: with_value(table, "seq", 2, 1)),
         ({"BB-TAB-005"}, lambda table: with_value(nullable(table), "seq", 2, None)),
-        ({"BB-TAB-006"}, lambda table: renamed(table, "loss", "losses")),
+        ({"BB-GRP-005"}, lambda table: renamed(table, "loss", "losses")),
         ({"BB-TAB-007"}, lambda table: cast(table, "loss", pa.float32())),
         ({"BB-MAN-006"}, lambda table: with_value(table, "loss", 2, None)),
         ({"BB-MAN-006", "BB-MRG-001"}, lambda table: table.slice(0, 7)),
@@ -460,7 +527,7 @@ def test_a_table_of_a_packed_run_that_does_not_fit_is_reported(
         ({"BB-MAN-006"}, put(*LOSS, "count", 7)),
         ({"BB-MAN-006"}, put("journals", 0, "records", 7)),
         ({"BB-MAN-006", "BB-MRG-001"}, lambda each: each["journals"][0]["events"].pop(0)),
-        ({"BB-TAB-006"}, put(*LOSS, "column", "losses")),
+        ({"BB-GRP-005"}, put(*LOSS, "column", "losses")),
         ({"BB-TAB-007"}, put(*LOSS, "type", "int64")),
     ],
 )

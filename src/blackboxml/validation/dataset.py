@@ -11,6 +11,13 @@ from blackboxml.dataset import COORDINATES, DIMENSION, Dataset, filled, variable
 from blackboxml.errors import TableError
 from blackboxml.model import DATASET_FORMAT, VERSION
 from blackboxml.table import INDEX
+from blackboxml.validation.netcdf import (
+    check_bounds,
+    check_dimension,
+    check_labels,
+    check_texts,
+    plain_text,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,9 +27,9 @@ if TYPE_CHECKING:
     from blackboxml.table import GroupSchema, Key
     from blackboxml.validation.subject import Subject
 
-_REFUSALS: Final = {" has the filters ": "BB-DAT-011", "it declares ": "BB-LIM-005"}
-"""What a refusal says, and the rule; BB-DAT-012 for the others."""
-
+_VALUES: Final = ("BB-SEA-004", "BB-DAT-010")
+_BATCH_ROWS: Final = 65_536
+_ADVICE: Final = frozenset(["BB-DAT-013"])
 _COORDINATE_TYPES = {"step": "int64", "time": "float64", "rank": "int32", "attempt": "int32"}
 _TYPES = {pa.float64(): "float64", pa.int64(): "int64", pa.bool_(): "int8"}
 _ROOT = {"format": DATASET_FORMAT, "version": VERSION}
@@ -48,9 +55,7 @@ def check_dataset(
             _Check(subject, name, group, dataset).run(files, spill)
     except TableError as error:
         message = str(error).replace(f"/dev/fd/{descriptor}", name)
-        rules = (rule for said, rule in _REFUSALS.items() if said in message)
-        rule = next(rules, "BB-DAT-012")
-        subject.report(rule, message[:300], name, cure=subject.cure)
+        subject.report(error.rule, message[:300], name, cure=subject.cure)
 
 
 class _Check:
@@ -67,20 +72,34 @@ class _Check:
     def run(self, files: GroupFiles, spill: Spill) -> None:
         """Look at the whole, then at each variable, then at the values."""
         self._check_root()
+        file = self._dataset.file
+        check_dimension(file, self._report)
+        check_bounds(file, self._report)
         rows = sum(
             files.effective(table).num_rows for table in spill.tables(self._group, files.schema)
         )
         if not self._check_variables(rows):
             return
-        fills = self._check_fills()
-        if fills is None:
-            return
-        self._compare(files, spill, fills)
+        check_texts(file, self._variables.values(), self._report)
+        fills = self._check_fills(files)
+        if fills is not None and self._subject.asks(*_VALUES):
+            self._compare(files, spill, fills)
+        elif self._subject.asks("BB-DAT-017"):
+            for name in self._dataset.names:
+                for start in range(0, rows, _BATCH_ROWS):
+                    self._dataset.read(name, slice(start, start + _BATCH_ROWS))
 
     def _report(self, rule: str, message: str, variable: str | None = None) -> None:
         """Report about the file, or about a variable of it."""
         where = "" if variable is None else f"variable {variable!r:.80}: "
-        self._subject.report(rule, where + message, self._name, cure=self._subject.cure)
+        advice = rule in _ADVICE
+        self._subject.report(
+            rule,
+            where + message,
+            self._name,
+            severity="warning" if advice else "error",
+            cure=self._subject.cure,
+        )
 
     def _check_root(self) -> None:
         """Check what the file says of itself."""
@@ -91,7 +110,7 @@ class _Check:
         for key, text in wanted.items():
             if key == "version" and str(found.get(key, "")).startswith("1."):
                 continue
-            if _text(found.get(key)) != text:
+            if plain_text(found.get(key)) != text:
                 message = f"the attribute {key!r} is {found.get(key)!r:.80}, wanted {text!r:.80}"
                 self._report("BB-DAT-003", message)
 
@@ -99,7 +118,9 @@ class _Check:
         """Tell whether the variables are those of the table, along all rows that count."""
         names = [DIMENSION, *COORDINATES, *self._variables.values()]
         found = self._dataset.names
-        if missing := [name for name in (DIMENSION, *COORDINATES) if name not in found]:
+        if DIMENSION not in found:
+            return False  # said already
+        if missing := [name for name in COORDINATES if name not in found]:
             self._report("BB-DAT-005", f"there is no variable {', '.join(missing)}")
             return False
         if sorted(found) != sorted(names):
@@ -119,23 +140,23 @@ class _Check:
                 valid = False
             if name in types and self._dataset.type_of(name) != types[name]:
                 kind = self._dataset.type_of(name)
-                self._report("BB-DAT-007", f"is {kind}, wanted {types[name]}", name)
+                rule = "BB-DAT-005" if name in COORDINATES else "BB-DAT-007"
+                self._report(rule, f"is {kind}, wanted {types[name]}", name)
                 valid = False
         return valid
 
-    def _check_fills(self) -> dict[Key, Any] | None:
+    def _check_fills(self, files: GroupFiles) -> dict[Key, Any] | None:
         """Return the value for "not logged" of each variable that has one; check its labels."""
         fills: dict[Key, Any] = {}
+        said = files.entry()["metrics"]
         valid = True
         for key, name in self._variables.items():
             found = self._dataset.attributes(name)
-            wanted = {"metric": key[0], "coordinates": " ".join(COORDINATES)}
-            if key[1] is not None:
-                wanted["statistic"] = key[1]
-            for attribute, text in wanted.items():
-                if _text(found.get(attribute)) != text:
-                    message = f"{attribute!r} is {found.get(attribute)!r:.80}, wanted {text!r:.80}"
-                    self._report("BB-DAT-008", message, name)
+            check_labels(name, key, found, said[key[0]], self._report)
+            whole = self._group.type_of(key) == pa.bool_() and key not in files.fills
+            if whole != (plain_text(found.get("dtype")) == "bool"):
+                message = f"'dtype' is {found.get('dtype')!r:.80}, wanted 'bool' where it is one"
+                self._report("BB-DAT-007", message, name)
             if "_FillValue" in found:
                 fill = np.asarray(found["_FillValue"])
                 if fill.size != 1 or str(fill.dtype) != self._dataset.type_of(name):
@@ -193,11 +214,6 @@ class _Check:
         if variable not in told:
             told.add(variable)
             self._report(rule, message, variable)
-
-
-def _text(value: Any) -> Any:
-    """Return a text without the NUL that stands for an empty one."""
-    return value.rstrip("\0") if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:

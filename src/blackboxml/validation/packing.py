@@ -18,6 +18,7 @@ from blackboxml.validation.table import (
     check_columns,
     check_compression,
     check_file,
+    check_pages,
     open_table,
 )
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from blackboxml.validation.subject import Subject
 
 _BATCH_ROWS: Final = 65_536
-_VALUES = ("BB-TAB-004", "BB-TAB-011")
+_VALUES = ("BB-TAB-004", "BB-TAB-011", "BB-TAB-017")
 _TYPES = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64()}
 
 Row = tuple[tuple[int, int, int], int | None, float | None]
@@ -52,6 +53,7 @@ def check_tables(subject: Subject, sealed: Mapping[str, Any]) -> None:
         if check_columns(subject, file_name, file.schema_arrow, wanted) and _check_rows(
             subject, name, entry, file, sealed
         ):
+            check_pages(subject, file_name, file)
             check_compression(subject, file_name, file)
             sound[file_name] = file
     if len(sound) == len(sealed["groups"]):
@@ -111,7 +113,7 @@ def _check_rows(
                     column = counting.column(at)
                     counts[metric] += len(column) - column.null_count
     except (pa.ArrowException, OSError) as error:
-        subject.report("BB-SEA-009", f"it cannot be read: {error}"[:300], table)
+        subject.report("BB-TAB-017", f"it cannot be read: {error}"[:300], table)
         return False
     _check_counts(subject, name, entry, (rows, effective), counts)
     return True

@@ -50,12 +50,15 @@ _ENTRY = ("BB-MAN-006", "BB-TAB-001", "BB-GRP-004", "BB-GRP-005", "BB-GRP-008")
 _DATASET = (
     *("BB-DAT-002", "BB-DAT-003", "BB-DAT-004", "BB-DAT-005", "BB-DAT-006", "BB-DAT-007"),
     *("BB-DAT-008", "BB-DAT-009", "BB-DAT-011", "BB-DAT-012", "BB-DAT-013", "BB-DAT-014"),
+    "BB-DAT-016",
 )
+_PAGES = ("BB-TAB-011", "BB-TAB-017")
+_CHUNKS = ("BB-DAT-010", "BB-DAT-017")
 _VALUES = ("BB-SEA-004", "BB-TAB-004", "BB-TAB-008")
 
 
 @checks("data", *_VALUES, "BB-DAT-010")
-@checks("integrity", "BB-TAB-011")
+@checks("integrity", *_PAGES, "BB-DAT-017")
 @checks(
     "structure",
     *(*_ENTRY, "BB-GRP-006", "BB-GRP-007", *TABLE, "BB-DAT-001", *_DATASET, "BB-LIM-005"),
@@ -64,7 +67,7 @@ _VALUES = ("BB-SEA-004", "BB-TAB-004", "BB-TAB-008")
 def check_groups(subject: Subject) -> None:
     """Compare tables, datasets and their entries in the manifest with the journals."""
     sealed, spill = subject.sealed, subject.spill
-    known = (*_ENTRY, *TABLE, "BB-TAB-011", "BB-DAT-001", *_DATASET, *_VALUES, "BB-DAT-010")
+    known = (*_ENTRY, *TABLE, *_PAGES, "BB-DAT-001", *_DATASET, *_VALUES, *_CHUNKS)
     if sealed is None:
         _skip_unknown(subject, *known, "BB-GRP-006", "BB-GRP-007")
         return
@@ -89,10 +92,10 @@ def check_groups(subject: Subject) -> None:
         files = GroupFiles(group, run, rewinds, said, "", stem)
         files.survey(spill)
         _check_entry(subject, name, entry, files)
-        if subject.is_sound(entry["table"], *TABLE, "BB-TAB-011", *_VALUES):
+        if subject.is_sound(entry["table"], *TABLE, *_PAGES, *_VALUES):
             check_table(subject, entry["table"], group, files.schema, spill)
         dataset = entry.get("dataset")
-        if dataset is not None and subject.is_sound(dataset, *_DATASET, "BB-DAT-010", "BB-SEA-004"):
+        if dataset is not None and subject.is_sound(dataset, *_DATASET, *_CHUNKS, "BB-SEA-004"):
             check_dataset(subject, dataset, group, files, spill)
 
 
@@ -230,7 +233,7 @@ def _differs(
 
 
 @checks("data", "BB-SEA-009", "BB-TAB-004")
-@checks("integrity", "BB-TAB-011")
+@checks("integrity", *_PAGES)
 @checks(
     "structure",
     *("BB-MAN-006", "BB-MRG-001", "BB-TAB-001", *TABLE, "BB-LIM-005"),

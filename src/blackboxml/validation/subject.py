@@ -28,7 +28,7 @@ def _silent(share: float) -> None:
 
 TABLE: Final = (
     *("BB-TAB-003", "BB-TAB-005", "BB-TAB-006", "BB-TAB-007", "BB-TAB-009", "BB-TAB-010"),
-    *("BB-TAB-013", "BB-TAB-014", "BB-TAB-015"),
+    *("BB-TAB-013", "BB-TAB-014", "BB-TAB-015", "BB-TAB-016"),
 )
 """The rules of what a table says of itself."""
 

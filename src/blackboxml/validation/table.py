@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from blackboxml.model import TABLE_FORMAT
 from blackboxml.sealed import same
 from blackboxml.table import INDEX, METADATA, METRIC, STATISTIC
 from blackboxml.validation.document import check_schema, check_version, parse
+from blackboxml.validation.page import pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +28,7 @@ _TYPES = {pa.bool_(): "BOOLEAN", pa.int64(): "INT64", pa.float64(): "DOUBLE", pa
 _ORDER = ("attempt", "rank", "seq")
 
 
-def open_table(subject: Subject, name: str, rule: str = "BB-TAB-001") -> pq.ParquetFile | None:
+def open_table(subject: Subject, name: str) -> pq.ParquetFile | None:
     """Open a table whose declared size is within the limits; None, and a report, otherwise.
 
     The file is closed with the validation.
@@ -40,7 +42,7 @@ def open_table(subject: Subject, name: str, rule: str = "BB-TAB-001") -> pq.Parq
         metadata, _ = file.metadata, file.schema_arrow
     except (pa.ArrowException, OSError, ValueError) as error:
         message = f"it cannot be opened as Parquet: {error}"
-        subject.report(rule, message[:300], name, cure=subject.cure)
+        subject.report("BB-TAB-016", message[:300], name, cure=subject.cure)
         return None
     declared = metadata.num_rows * metadata.num_columns * 8
     if declared > subject.limits.table_bytes:
@@ -83,9 +85,25 @@ def check_table(
                 pass
     except (pa.ArrowException, OSError) as error:
         message = f"it cannot be read: {error}"
-        subject.report("BB-SEA-004", message[:300], name, cure=subject.cure)
+        subject.report("BB-TAB-017", message[:300], name, cure=subject.cure)
         return
+    check_pages(subject, name, file)
     check_compression(subject, name, file)
+
+
+def check_pages(subject: Subject, name: str, file: pq.ParquetFile) -> None:
+    """Check that every page of a table has a checksum; its columns have all been read."""
+    if not subject.asks("BB-TAB-011"):
+        return
+    try:
+        with subject.directory.reading(name) as descriptor:
+            found = Counter(page.checked for page in pages(descriptor, file))
+    except ValueError as error:
+        subject.report("BB-TAB-017", str(error), name, cure=subject.cure)
+        return
+    if found[False]:
+        message = f"{found[False]:,} of {found.total():,} pages have no checksum"
+        subject.report("BB-TAB-011", message, name, cure=subject.cure)
 
 
 def check_compression(subject: Subject, name: str, file: pq.ParquetFile) -> None:
@@ -142,8 +160,9 @@ def check_columns(subject: Subject, name: str, found: pa.Schema, wanted: pa.Sche
     if found.names[:leading] != list(INDEX):
         report("BB-TAB-005", f"the first columns are {found.names[:leading]!r:.200}")
     elif found.names[leading:] != wanted.names[leading:]:
+        rule = _rule_of_names(list(found)[leading:], list(wanted)[leading:])
         metrics = found.names[leading:]
-        report("BB-TAB-006", f"columns {metrics!r:.200}, wanted {wanted.names[leading:]!r:.200}")
+        report(rule, f"columns {metrics!r:.200}, wanted {wanted.names[leading:]!r:.200}")
     if not valid:
         return False
     for at, (field, want) in enumerate(zip(found, wanted, strict=True)):
@@ -154,6 +173,15 @@ def check_columns(subject: Subject, name: str, found: pa.Schema, wanted: pa.Sche
             message = f"{field.name!r:.80} is labelled {_labels(field)}, wanted {_labels(want)}"
             report("BB-TAB-009", message)
     return valid
+
+
+def _rule_of_names(found: list[pa.Field], wanted: list[pa.Field]) -> str:
+    """Return the rule that columns break: are they others, or are they called otherwise?"""
+    if list(map(_labels, found)) != list(map(_labels, wanted)):
+        return "BB-TAB-006"
+    pairs = zip(found, wanted, strict=True)
+    first = next(want for have, want in pairs if have.name != want.name)
+    return "BB-GRP-006" if STATISTIC in _labels(first) else "BB-GRP-005"
 
 
 def _labels(field: pa.Field) -> dict[bytes, bytes]:
