@@ -88,7 +88,7 @@ def test_a_failure_shows_place_rule_what_was_wanted_and_cure(
     result.assert_outcomes(failed=1)
     result.stdout.re_match_lines(
         [
-            rf"E +AssertionError: .*{re.escape(broken.name)} is invalid at level full: .* errors, .*",
+            rf"E +AssertionError: .*{re.escape(broken.name)} is invalid at level full: .* errors",
             r"E +error BB-JNL-004 crc-matches: metrics\.jsonl, line \d+, byte \d+",
             r"E +found:  the checksum is .*",
             r"E +wanted: The `crc` of a line MUST be the CRC-32 .*",
