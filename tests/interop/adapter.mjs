@@ -36,22 +36,22 @@ function plain(value) {
   return Array.isArray(value) ? value.map(plain) : typeof value === 'bigint' ? Number(value) : value;
 }
 
-function groupToWire([group, { rows, columns }]) {
+function groupToWire(group, { rows, columns }) {
   const leading = ['step', 'time', 'attempt', 'rank', 'seq'].map((name) => [name, rows.map((row) => toWire(row[name]))]);
-  const wire = columns.map((column) => ({ ...column, values: column.values.map(toWire) }));
+  const wire = columns.map((column) => ({ ...column, values: column.values().map(toWire) }));
   return { group, ...Object.fromEntries(leading), effective: rows.map((row) => row.effective), columns: wire };
 }
 
 function runToWire(run) {
   const { id, name, tags, status, start, end, exception, damaged } = run;
   const lost = run.lost.map(({ attempt, rank, first, last }) => ({ attempt, rank, first: toWire(first), last: toWire(last) }));
-  const groups = [...run.groups].filter(([group]) => !run.unreadable.has(group)).map(groupToWire);
-  const unreadable = [...run.unreadable.keys()].map((group) => ({ group, unreadable: true }));
+  const groups = [...run.groups].map(([group, content]) =>
+    (run.unreadable.has(group) ? { group, unreadable: true } : groupToWire(group, content)));
   return {
     id, name, tags, status, start, end, lost,
     exception: exception && plain(exception),
     config: configToWire(run.config),
-    groups: [...groups, ...unreadable],
+    groups,
     damaged: damaged.map(({ file, line, offset }) => ({ file, line, offset })),
     left_out: run.leftOut,
   };

@@ -19,8 +19,10 @@ export function decodeConfig(bytes) {
   const reason = format && refusal(format);
   if (reason) throw new Refused(reason);
   if (!valid(document, 'config.schema.json')) throw new Error('not valid by config.schema.json');
-  for (const entry of document.get('replaced') ?? []) decode(entry.get('values'));
-  return decode(document.get('config'));
+  const trees = [document.get('config'), ...(document.get('replaced') ?? []).map((entry) => entry.get('values'))];
+  const [config] = trees.map(decode);
+  if (config instanceof Map || config.tag === '$dict') return config;
+  throw new Error('the outermost value is no mapping');
 }
 
 const inInt64 = (integer) => integer >= INT64_MIN && integer <= INT64_MAX;
@@ -37,8 +39,7 @@ function decode(node) {
 
 function decodeTag(key, value) {
   if (key === '$float') return Number(value);
-  if (key === '$tuple' || key === '$dict') return new Tagged(key, decode(value));
-  if (key !== '$int') return new Tagged(key, value); // as it stands; nothing is opened, imported or built
+  if (key !== '$int') return new Tagged(key, decode(value)); // nothing is opened, imported or built
   if (inInt64(BigInt(value))) throw new Error('$int within int64');
   return BigInt(value);
 }

@@ -11,8 +11,11 @@ export function groupOf(metric) {
   return slash < 0 ? '' : metric.slice(0, slash);
 }
 
-/** Groups in first-seen order: `{rows, columns: [{metric, statistic, type, unit, description, values}]}` by name. */
-export function toGroups(records, manifestGroups) {
+/**
+ * Groups in first-seen order: `{rows, columns: [{metric, statistic, type, unit, description, values()}]}` by name.
+ * `listed` are the groups of the manifest; of a packed run they alone know the order (`inOrder`).
+ */
+export function toGroups(records, listed, inOrder) {
   const metrics = new Map(); // name -> {type, unit, description, statistics: name -> type}
   const dropped = new Set();
   const see = (name) => {
@@ -20,32 +23,34 @@ export function toGroups(records, manifestGroups) {
     if (!metrics.has(name)) metrics.set(name, { type: -1, statistics: new Map() });
     return metrics.get(name);
   };
-  for (const group of manifestGroups?.values() ?? []) describeByManifest(group, see);
+  const entries = [...(listed?.values() ?? [])].flatMap((group) => [...group.get('metrics')]);
+  if (inOrder) for (const [name] of entries) see(name);
   const rows = records.filter((record) => record.kind === 'metrics');
   for (const { metrics: values, ranks } of rows) {
     for (const [name, value] of values) widen(see(name), value);
     for (const [name, held] of ranks) widenStatistics(see(name), held);
   }
-  for (const { kind, body } of records) {
-    const metric = kind === 'describe' && metrics.get(body.get('metric'));
-    for (const field of ['unit', 'description']) if (metric && body.has(field)) metric[field] = body.get(field);
-  }
-  const groups = new Map();
-  for (const [name, metric] of metrics) {
-    const group = groupOf(name);
-    if (!groups.has(group)) groups.set(group, new Map());
-    groups.get(group).set(name, metric);
-  }
-  return { dropped: dropped.size, groups: new Map([...groups].map(([name, own]) => [name, toGroup(own, rows)])) };
+  const describe = (metric, fields) => {
+    for (const field of ['unit', 'description']) if (metric && fields.has(field)) metric[field] = fields.get(field);
+  };
+  for (const [name, entry] of entries) describe(metrics.get(name), entry);
+  for (const { kind, body } of records) if (kind === 'describe') describe(metrics.get(body.get('metric')), body);
+  return { dropped: dropped.size, groups: byGroup(metrics, rows) };
 }
 
-// Of a packed run the manifest alone knows the order, and every metric that a table has.
-function describeByManifest(group, see) {
-  for (const [name, entry] of group.get('metrics')) {
-    const metric = see(name);
-    if (!metric) continue;
-    for (const field of ['unit', 'description']) if (entry.has(field)) metric[field] = entry.get(field);
+function byGroup(metrics, rows) {
+  const groups = new Map();
+  const own = (name) => {
+    const group = groupOf(name);
+    if (!groups.has(group)) groups.set(group, { metrics: new Map(), rows: [] });
+    return groups.get(group);
+  };
+  for (const [name, metric] of metrics) own(name).metrics.set(name, metric);
+  for (const row of rows) {
+    const named = [...row.metrics.keys(), ...row.ranks.keys()].filter((name) => metrics.has(name));
+    for (const group of new Set(named.map(own))) group.rows.push(row);
   }
+  return new Map([...groups].map(([name, group]) => [name, toGroup(group)]));
 }
 
 function widen(metric, value) {
@@ -58,24 +63,23 @@ function widenStatistics(metric, held) {
   }
 }
 
-function toGroup(metrics, records) {
-  const names = (record) => [...record.metrics.keys(), ...record.ranks.keys()];
-  const rows = records.filter((record) => names(record).some((name) => metrics.has(name)));
+function toGroup({ metrics, rows }) {
   const columns = [];
   for (const [metric, { type, unit, description, statistics }] of metrics) {
     columns.push({ metric, unit, description, ...column(type, rows, (row) => row.metrics.get(metric)) });
     for (const statistic of STATISTICS.filter((name) => statistics.has(name))) {
-      const values = (row) => row.ranks.get(metric)?.get(statistic);
-      columns.push({ metric, statistic, ...column(statistics.get(statistic), rows, values) });
+      const valueOf = (row) => row.ranks.get(metric)?.get(statistic);
+      columns.push({ metric, statistic, ...column(statistics.get(statistic), rows, valueOf) });
     }
   }
   return { rows, columns };
 }
 
-// A metric without a value of its own is float64. An absent value is null.
+// A metric without a value of its own is float64. The values, null where absent, are made when they are asked for:
+// a small journal can ask for a huge table.
 function column(rank, rows, valueOf) {
   const type = TYPES[rank] ?? 'float64';
-  return { type, values: rows.map((row) => convert(valueOf(row), type)) };
+  return { type, values: () => rows.map((row) => convert(valueOf(row), type)) };
 }
 
 function convert(value, type) {

@@ -8,14 +8,10 @@ import { formatNamed, refusal } from './versions.mjs';
 const CHUNK = 1 << 20;
 const MAX_LINE = 1 << 20; // LF counted
 const SUFFIX = /^,"crc":"([0-9a-f]{8})"\}$/;
-const NAME = /^(metrics|media)(?:\.r([1-9][0-9]*))?(?:\.([1-9][0-9]*))?\.jsonl$/;
+const NAME = /^metrics(?:\.r([1-9][0-9]*))?(?:\.([1-9][0-9]*))?\.jsonl$/;
 const MAX_INDEX = 2 ** 31 - 1;
-const KINDS = ['metrics', 'rewind', 'gap', 'describe', 'end', 'media'];
+const KINDS = ['metrics', 'rewind', 'gap', 'describe', 'end'];
 const NO_KIND = new Set(['seq', 'step', 'time', 'ranks', 'crc']);
-const FORMATS = {
-  metrics: ['blackbox-journal', 'journal-header.schema.json', 'journal-record.schema.json'],
-  media: ['blackbox-media', 'media-header.schema.json', 'media-record.schema.json'],
-};
 
 export class Damage extends Error {}
 
@@ -23,12 +19,11 @@ export class Damage extends Error {}
 export function journalName(name) {
   const found = NAME.exec(name);
   if (!found) return null;
-  const [family, rank, ordinal] = [found[1], Number(found[2] ?? 0), Number(found[3] ?? 0)];
-  return rank <= MAX_INDEX && ordinal <= MAX_INDEX ? { name, family, rank, ordinal } : null;
+  const [rank, ordinal] = [Number(found[1] ?? 0), Number(found[2] ?? 0)];
+  return rank <= MAX_INDEX && ordinal <= MAX_INDEX ? { name, rank, ordinal } : null;
 }
 
 export function readJournal(file, named) {
-  const [format, headerSchema, recordSchema] = FORMATS[named.family];
   const journal = {
     ...named, header: null, refused: null, lines: 0, records: [], damaged: [], outOfPlace: [], tail: 0,
   };
@@ -43,16 +38,16 @@ export function readJournal(file, named) {
     try {
       const document = parseLine(bytes);
       if (journal.lines === 1) {
-        journal.refused = reasonToRefuse(document, format);
+        journal.refused = reasonToRefuse(document);
         if (journal.refused) break;
-        if (valid(document, headerSchema) && Number.isFinite(Number(document.get('time')))) {
+        if (valid(document, 'journal-header.schema.json') && Number.isFinite(Number(document.get('time')))) {
           journal.header = document;
           least = document.get('first_seq');
           continue;
         }
         throw new Damage('no header');
       }
-      const record = toRecord(document, recordSchema, bytes);
+      const record = toRecord(document, 'journal-record.schema.json', bytes);
       if (record.seq < least) {
         journal.outOfPlace.push({ ...place, seq: record.seq });
         continue;
@@ -99,8 +94,8 @@ function parseLine(bytes) {
   throw new Damage('no JSON object');
 }
 
-function reasonToRefuse(document, name) {
-  const format = formatNamed(document, name);
+function reasonToRefuse(document) {
+  const format = formatNamed(document, 'blackbox-journal');
   return format && refusal(format);
 }
 
@@ -115,7 +110,6 @@ export function toRecord(document, schema, raw = null) {
   if (!Number.isFinite(time)) throw new Damage('time is not finite');
   const record = { seq: document.get('seq'), step: document.get('step'), time, kind, body, raw };
   if (record.kind === 'describe') checkName(body.get('metric'));
-  if (record.kind === 'media') checkName(body.get('name'));
   if (record.kind !== 'metrics') return record;
   record.metrics = mapped(body, toValue);
   record.ranks = mapped(document.get('ranks') ?? new Map(), (statistics) =>

@@ -52,7 +52,7 @@ class Reader {
     for (const conflict of conflicts) this.problems.push({ ...conflict, why: 'copies differ' });
     if (manifest?.has('sealed') && !packed) this.heal(records, lost, manifest);
     markEffective(records);
-    const { groups, dropped } = toGroups(records, packed ? manifest.get('groups') : null);
+    const { groups, dropped } = toGroups(records, manifest?.get('groups'), packed);
     if (dropped) this.problems.push({ why: `limit of metric names: ${dropped} left out` });
     const first = read.find((journal) => journal.header)?.header.get('run');
     return {
@@ -135,7 +135,7 @@ class Reader {
     const packed = manifest?.get('sealed')?.get('packed') === true;
     const listed = new Set(packed ? manifest.get('journals').map((entry) => entry.get('file')) : []);
     const named = this.directory.names().map(journalName)
-      .filter((found) => found?.family === 'metrics' && !listed.has(found.name));
+      .filter((found) => found !== null && !listed.has(found.name));
     const journals = [];
     for (const name of named.sort(byRankAndOrdinal)) {
       const journal = this.readJournal(name);

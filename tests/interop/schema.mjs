@@ -5,6 +5,7 @@ import { parseJson } from './json.mjs';
 
 const FOLDER = new URL('../../schemas/1.0/', import.meta.url);
 const documents = new Map();
+const resolved = new Map();
 const patterns = new Map();
 
 function cached(cache, key, make) {
@@ -17,12 +18,15 @@ export function valid(value, reference) {
   return check(value, ...resolve(reference, null));
 }
 
+// [schema, file it stands in]
 function resolve(reference, base) {
   const [file, pointer = ''] = reference.split('#');
   const name = file || base;
-  let schema = cached(documents, name, () => parseJson(fs.readFileSync(new URL(name, FOLDER))));
-  for (const key of pointer.split('/').slice(1)) schema = schema.get(key);
-  return [schema, name];
+  return cached(resolved, `${name}#${pointer}`, () => {
+    let schema = cached(documents, name, () => parseJson(fs.readFileSync(new URL(name, FOLDER))));
+    for (const key of pointer.split('/').slice(1)) schema = schema.get(key);
+    return [schema, name];
+  });
 }
 
 const TYPES = {
@@ -40,7 +44,7 @@ const always = () => true;
 
 // keyword -> [type it speaks of, (value, argument, check of a subschema, whole schema) -> holds?]
 const KEYWORDS = {
-  type: ['any', (v, types) => [types].flat().some((type) => TYPES[type](v))],
+  type: ['any', (v, types) => (Array.isArray(types) ? types.some((type) => TYPES[type](v)) : TYPES[types](v))],
   const: ['any', (v, wanted) => same(v, wanted)],
   enum: ['any', (v, values) => values.some((wanted) => same(v, wanted))],
   not: ['any', (v, schema, sub) => !sub(v, schema)],
