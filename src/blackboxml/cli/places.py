@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blackboxml.errors import NotARunError
+from blackboxml.errors import BlackboxError, NotARunError
 from blackboxml.model import MANIFEST
 
 if TYPE_CHECKING:
@@ -40,13 +41,60 @@ def find(text: str, log_dir: str) -> Path:
 
 
 def runs_at(paths: Sequence[str]) -> Iterator[Path]:
-    """Yield each path, or the runs below it if it is none itself."""
+    """Yield the runs that paths mean, each once.
+
+    A run means itself, another folder the runs below it, and a file the run that holds it. A path
+    that means none is yielded as it stands.
+    """
     from blackboxml.collection import find_runs, looks_like_run
 
+    found: dict[Path, None] = {}
     for text in paths:
-        path = Path(text).parent if Path(text).name == MANIFEST else Path(text)
-        below = [] if looks_like_run(path) else list(find_runs(path))
-        yield from below or [path]
+        path = Path(text)
+        if path.is_dir():
+            below = [] if looks_like_run(path) else list(find_runs(path))
+        else:
+            below = list(holders(path))[:1]
+        for run in below or [path]:
+            if run not in found:
+                found[run] = None
+                yield run
+
+
+def runs_containing(paths: Sequence[str]) -> Iterator[Path]:
+    """Yield the runs that hold files, each once; files outside of runs mean none."""
+    found: dict[Path, None] = {}
+    for text in paths:
+        for run in holders(Path(text)):
+            if run not in found:
+                found[run] = None
+                yield run
+
+
+def holders(path: Path) -> Iterator[Path]:
+    """Yield the runs that a file is in, the innermost first."""
+    from blackboxml.collection import looks_like_run
+
+    for folder in path.parents:
+        if looks_like_run(folder) and _is_run(folder):
+            yield folder
+
+
+@cache
+def _is_run(folder: Path) -> bool:
+    """Tell whether the content of a folder shows that it is a run, be it a damaged one.
+
+    Other tools write files with the names of ours.
+    """
+    from blackboxml.reader import open_run
+
+    try:
+        open_run(folder)
+    except NotARunError:
+        return False
+    except (BlackboxError, OSError):
+        return True
+    return True
 
 
 def bytes_below(path: Path) -> int:

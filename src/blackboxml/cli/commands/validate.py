@@ -40,7 +40,15 @@ def add_to(add: Adder) -> None:
     )
     added.epilog = f"{_EXIT_STATUS}; {added.epilog}"
     added.add_argument(
-        "paths", nargs="+", metavar="PATH", help="a run, or a folder to look for runs in"
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="a run, a file in one, or a folder to look for runs in",
+    )
+    added.add_argument(
+        "--containing",
+        action="store_true",
+        help="take each PATH for a file, validate the runs that hold one, and pass over the rest",
     )
     added.add_argument(
         "--level",
@@ -96,7 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         output.note(f"error: --ignore: {error}")
         return USAGE
-    missing = [path for path in arguments.paths if not os.path.lexists(path)]
+    # A file that is gone was in a run too.
+    named = () if arguments.containing else arguments.paths
+    missing = [path for path in named if not os.path.lexists(path)]
     for path in missing:
         output.note(f"error: {path}: no such file or directory")
     if missing:
@@ -127,7 +137,8 @@ def _validate(arguments: argparse.Namespace, ignored: list[str]) -> Iterator[Rep
     from blackboxml.validation import validate, validate_all
     from blackboxml.validation.batch import cores
 
-    paths = list(places.runs_at(arguments.paths))
+    runs = places.runs_containing if arguments.containing else places.runs_at
+    paths = list(runs(arguments.paths))
     options: dict[str, Any] = {"level": arguments.level, "ignore": ignored}
     live = arguments.format == "text" and arguments.output is None
     what = f"validating {paths[0].name}" if len(paths) == 1 else f"validating {len(paths):,} runs"
