@@ -265,3 +265,13 @@ def test_a_hostile_list_of_journals_removes_nothing(tmp_path: Path, file: str) -
         kept = content(tmp_path)
         for name in ("precious", "run/precious", "run/config.json", "run/metrics.parquet"):
             assert kept[name] == before[name]
+
+
+def test_an_event_takes_the_place_of_the_row_that_has_its_seq(tmp_path: Path) -> None:
+    lines = header() + point(0) + event(1, describe={"metric": "a", "unit": "s"}) + end(2)
+    path = write(tmp_path / "run", {"metrics.jsonl": lines})
+    pack(path)
+    manifest = manifest_of(path)
+    manifest["journals"][0]["events"][0]["seq"] = 0
+    (path / "run.json").write_text(json.dumps(manifest))
+    assert list(open_run(path).records("all")) == []

@@ -152,7 +152,7 @@ def merged_records(
     for place, record in heapq.merge(*sources, key=lambda item: item[0]):
         whole = events.get(place, record)
         if pending is not None and pending[0] == place:
-            if whole is record:
+            if place not in events:
                 pending[1]["metrics"].update(record["metrics"])
                 if "ranks" in record:
                     pending[1].setdefault("ranks", {}).update(record["ranks"])
