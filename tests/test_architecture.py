@@ -16,7 +16,7 @@ import pytest
 LAYERS = (
     "errors version < published",
     "model < checksum naming scalar files process environment schema extras < config",
-    "journal < metric block < scan < merge table < media following",
+    "journal < metric medium block < scan < merge table < media following",
     "manifest < status arrays resumption decoded",
     "documents recorder < media_recorder < writer",
     "dataset < sealed < seal < pack",

@@ -131,7 +131,14 @@ def test_ranks_have_their_own_media(tmp_path: Path) -> None:
         ({"name": "a", "value": object()}, "'a' cannot be stored as JSON"),
         ({"name": "a", "value": {"b": [{1: 2}]}}, "'a' cannot be stored as JSON"),
         ({"name": "a", "value": "\ud800"}, "no valid text"),
-        ({"name": "a", "value": 1, "time": float("nan")}, "time"),
+        ({"name": "a", "value": "1", "time": float("nan")}, "time"),
+        ({"name": "a", "value": 1}, "'a' is no text"),
+        ({"name": "a", "kind": "image", "value": [1]}, "in a file"),
+        (
+            {"name": "a", "kind": "histogram", "value": {"edges": [0], "counts": [0]}},
+            "one edge more",
+        ),
+        ({"name": "a", "kind": "table", "value": {"columns": ["b"], "rows": [[]]}}, "row 0"),
     ],
 )
 def test_what_cannot_be_stored_is_refused(
@@ -142,6 +149,16 @@ def test_what_cannot_be_stored_is_refused(
         writer.log_media(**({"kind": "text"} | arguments))
     writer.finish()
     assert list(open_run(writer.path).media()) == []
+    assert validate(writer.path).problems == []
+
+
+def test_a_figure_that_is_json_is_in_a_file(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path, "figure")
+    writer.log_media("a", "figure", value={"data": []})
+    writer.finish()
+    (found,) = open_run(writer.path).media()
+    assert (found.value, found.media_type) == (None, "application/json")
+    assert open_run(writer.path).load(found) == b'{"data":[]}'
     assert validate(writer.path).problems == []
 
 

@@ -20,6 +20,7 @@ import orjson
 from blackboxml import naming
 from blackboxml.errors import MetricError, WriteError
 from blackboxml.journal import spell
+from blackboxml.medium import value_fault
 from blackboxml.metric import read_step, read_time
 from blackboxml.model import SCRATCH
 from blackboxml.recorder import Recorder
@@ -48,6 +49,9 @@ _SUFFIXES: Final = {
     "text/csv": ".csv",
     "text/plain": ".txt",
 }
+_JSON_FILES: Final = frozenset(["figure", "artifact"])
+"""Kinds that are in files alone, of which one may be JSON."""
+
 _BLOCK: Final = 2**20
 _STEM_CHARACTERS: Final = 64
 
@@ -109,7 +113,11 @@ class MediaRecorder:
         if value is not None:
             value = _plain(value, name)
             text = orjson.dumps(value)
-            if len(text) <= LARGEST_VALUE:
+            fault = value_fault(kind, value)
+            if fault is not None and kind not in _JSON_FILES:
+                message = f"the value of medium {name!r:.80} is no {kind}: {fault}"
+                raise MetricError(message)
+            if fault is None and len(text) <= LARGEST_VALUE:
                 medium["value"] = value
             elif kind == "text" and isinstance(value, str):
                 data, medium["media_type"] = value.encode(), media_type or "text/plain"

@@ -198,7 +198,15 @@ def put(*path: Any) -> Callable[[dict[str, Any]], None]:
         ("BB-MAN-012", "", put("files", {})),
         ("BB-VER-001", "/format", put("format", {**FORMAT, "version": "2.0"})),
         ("BB-VER-006", "/format", put("format", {**FORMAT, "features": ["zstd"]})),
-        ("BB-MAN-006", "/status", put("status", "interrupted")),
+        ("BB-MAN-018", "/status", put("status", "interrupted")),
+        ("BB-MAN-018", "/start", put("start", "2026-11-21T14:22:01.000000+00:00")),
+        ("BB-MAN-018", "/end", put("end", "2046-11-21T14:22:01.000000+00:00")),
+        ("BB-MAN-019", "/duration_seconds", put("duration_seconds", 7.5)),
+        (
+            "BB-MAN-020",
+            "/attempts/1/attempt",
+            lambda each: each["attempts"].append(each["attempts"][0]),
+        ),
         ("BB-MAN-013", "/attempts/0/status", put("attempts", 0, "status", "interrupted")),
         ("BB-MAN-013", "/id", put("id", "0" * 32)),
         ("BB-MAN-013", "/attempts/0/process", put("attempts", 0, "process", "host", "other")),
@@ -212,7 +220,7 @@ def test_a_fault_of_the_manifest_is_reported_at_its_place(
     found = {(problem.rule, problem.pointer) for problem in report.problems}
     assert (rule, pointer) in found
     # One edit makes the run and its last attempt differ too.
-    assert {name for name, _ in found} <= {rule, "BB-MAN-006"}
+    assert {name for name, _ in found} <= {rule, "BB-MAN-018", "BB-MAN-019"}
     assert not report.ok
 
 
@@ -352,6 +360,19 @@ def test_a_fault_of_the_configuration_is_reported_at_its_place(
     problem = only(ended)
     assert (problem.rule, problem.pointer) == (rule, pointer)
     assert problem.severity == ("warning" if rule == "BB-CFG-011" else "error")
+
+
+@pytest.mark.parametrize(("attempts", "place"), [([0, 0, 2], None), ([0, 2, 1], 2)])
+def test_what_was_replaced_stands_in_the_order_of_attempts(
+    ended: Path, attempts: list[int], place: int | None
+) -> None:
+    time = "2026-11-22T08:00:00.000000+00:00"
+    document = json.loads((ended / "config.json").read_bytes())
+    document["replaced"] = [{"attempt": each, "time": time, "values": {}} for each in attempts]
+    (ended / "config.json").write_text(json.dumps(document))
+    found = [(problem.rule, problem.pointer) for problem in validate(ended).problems]
+    wanted = [] if place is None else [("BB-CFG-015", f"/replaced/{place}/attempt")]
+    assert found == wanted
 
 
 def test_a_configuration_of_a_later_format_is_not_judged(ended: Path) -> None:

@@ -343,14 +343,37 @@ def media(path: Path) -> list[Any]:
     ]
 
 
+def value(kind: str, content: object) -> Callable[[list[Any]], None]:
+    """Return what gives the medium with a value another one."""
+    return lambda each: each[1]["media"].update(kind=kind, value=content)
+
+
 @pytest.mark.parametrize(
     ("found", "edit"),
     [
         (set(), lambda each: None),
         (set(), lambda each: each.append(b'{"seq":3')),
-        ({"BB-MED-003"}, lambda each: each[1]["media"].update(value=5)),
-        ({"BB-MED-003"}, lambda each: each[2]["media"].update(file="run.json")),
-        ({"BB-MED-003"}, lambda each: each[2]["media"].update(file="media/../run.json")),
+        ({"BB-MED-003"}, lambda each: each[1]["media"].update(kind="")),
+        ({"BB-MED-003"}, lambda each: each[1].pop("step")),
+        ({"BB-MED-005"}, lambda each: each[1]["media"].pop("value")),
+        ({"BB-MED-005"}, lambda each: each[2]["media"].pop("bytes")),
+        ({"BB-MED-005"}, lambda each: each[2]["media"].update(value="x")),
+        ({"BB-MED-006"}, lambda each: each[2]["media"].update(file="run.json")),
+        ({"BB-MED-006"}, lambda each: each[2]["media"].update(file="media/../run.json")),
+        ({"BB-MED-009"}, lambda each: each[1]["media"].update(value="x" * 65_536)),
+        ({"BB-MED-012"}, lambda each: each[1]["media"].update(value=5)),
+        ({"BB-MED-012"}, lambda each: each[1]["media"].update(kind="image")),
+        ({"BB-MED-012"}, value("histogram", {"edges": [0, 1], "counts": []})),
+        ({"BB-MED-012"}, value("histogram", {"edges": [0, 1, 2], "counts": [1]})),
+        ({"BB-MED-012"}, value("histogram", {"edges": [1, 0], "counts": [1]})),
+        ({"BB-MED-012"}, value("histogram", {"edges": [0, "NaN"], "counts": [1]})),
+        ({"BB-MED-012"}, value("table", {"columns": ["a"], "rows": [[1, 2]]})),
+        ({"BB-MED-012"}, value("table", {"columns": [1], "rows": []})),
+        ({"BB-MED-012"}, value("graph", [])),
+        (set(), value("histogram", {"edges": ["-Infinity", 0, 0], "counts": [1, 2.5]})),
+        (set(), value("table", {"columns": ["a"], "rows": [[None], [{"b": 1}]]})),
+        (set(), value("graph", {"nodes": [], "edges": [], "more": 1})),
+        (set(), value("event", [1, None])),
         ({"BB-MED-010"}, lambda each: each[1]["media"].update(kind="hologram")),
         ({"BB-MED-011"}, lambda each: each[2]["media"].update(file="media/none.txt")),
         ({"BB-MED-011"}, lambda each: each[2]["media"].update(bytes=5)),
@@ -360,7 +383,7 @@ def media(path: Path) -> list[Any]:
         ({"BB-JNL-003"}, lambda each: each.insert(3, b"{}\n")),
         ({"BB-JNL-004"}, lambda each: each.insert(3, encode({"seq": 3}).replace(b"3", b"4", 1))),
         ({"BB-JNL-005"}, lambda each: each[0].pop("writer")),
-        ({"BB-JNL-005"}, lambda each: each[0]["format"].update(name="blackbox-journal")),
+        ({"BB-MED-001"}, lambda each: each[0]["format"].update(name="blackbox-journal")),
         ({"BB-JNL-006"}, lambda each: each[0].update(rank=1)),
         ({"BB-JNL-008"}, lambda each: each[3].update(step=each[3].pop("rewind")["step"])),
         ({"BB-JNL-009"}, lambda each: each.pop(1)),
@@ -377,10 +400,53 @@ def test_a_fault_of_a_media_journal_is_reported(
     edit(documents)
     write_lines(ended, documents, "media.jsonl")
     # Where a line is damaged or over long, the one after it is out of sequence.
-    damaged = {"BB-MED-003", "BB-JNL-002"} & found
+    damaged = {"BB-MED-003", "BB-MED-005", "BB-MED-006", "BB-MED-012", "BB-JNL-002"} & found
     report = validate(ended)
     assert rules(report) - ({"BB-JNL-009"} if damaged else set()) == found
-    assert report.ok == (not found or found <= {"BB-MED-010", "BB-JNL-011", "BB-VER-003"})
+    assert report.ok == (found <= {"BB-MED-009", "BB-MED-010", "BB-JNL-011", "BB-VER-003"})
+
+
+def continued(*seqs: int, **changes: Any) -> Callable[[list[Any]], list[Any]]:
+    """Return what makes a journal of some records that continues one, from their documents."""
+
+    def edit(each: list[Any]) -> list[Any]:
+        header = each[0] | {"first_seq": seqs[0] if seqs else 3} | changes
+        more = {"seq": 3, "step": 2, "time": 2.5, "media": {"name": "a", "kind": "text"}}
+        more["media"]["value"] = "more"
+        return [header, *([*each[1:], more][seq] for seq in seqs)]
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("found", "name", "edit"),
+    [
+        (set(), "media.1.jsonl", continued(3)),
+        (set(), "media.1.jsonl", continued(2, 3)),
+        (set(), "media.1.jsonl", continued()),
+        ({"BB-MRG-001"}, "media.1.jsonl", lambda each: [each[0] | {"first_seq": 5}]),
+        ({"BB-MRG-002"}, "media.2.jsonl", continued(3)),
+        ({"BB-MRG-004"}, "media.1.jsonl", continued(3, process={"host": "other", "pid": 7})),
+        (
+            {"BB-MRG-005"},
+            "media.1.jsonl",
+            lambda each: [each[0] | {"first_seq": 2}, each[3] | {"time": 7.5}],
+        ),
+    ],
+)
+def test_media_journals_of_one_attempt_are_one_sequence(
+    ended: Path, found: set[str], name: str, edit: Callable[[list[Any]], list[Any]]
+) -> None:
+    documents = media(ended)
+    write_lines(ended, documents, "media.jsonl")
+    write_lines(ended, edit(documents), name)
+    report = validate(ended)
+    assert rules(report) == found, report.problems
+    assert {problem.file for problem in report.problems} <= {
+        "media.jsonl",
+        "media.1.jsonl",
+        "media.2.jsonl",
+    }
 
 
 # -- records by hand and by schema

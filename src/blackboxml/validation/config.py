@@ -11,6 +11,7 @@ from blackboxml.validation.document import (
     check_schema,
     check_version,
     parse,
+    pointer,
     pointer_to,
     walk,
 )
@@ -26,7 +27,7 @@ _TAGS = frozenset(["$float", "$int", "$path", "$bytes", "$repr"]) | _CONTAINERS
 _NONE = object()
 
 _NUMBERS = ("BB-CFG-004", "BB-CFG-006")
-_TREE = ("BB-CFG-007", "BB-CFG-009", "BB-CFG-011")
+_TREE = ("BB-CFG-007", "BB-CFG-009", "BB-CFG-011", "BB-CFG-015")
 
 
 @checks(
@@ -49,8 +50,9 @@ def check_config(subject: Subject) -> None:
         _check_numbers(subject, document)
         if check_schema(subject, document, "config", CONFIG, _rule):
             _check_tags(subject, document)
+            _check_order(subject, document)
         else:
-            subject.skip(f"{CONFIG} is not valid", "BB-CFG-009", "BB-CFG-011")
+            subject.skip(f"{CONFIG} is not valid", "BB-CFG-009", "BB-CFG-011", "BB-CFG-015")
 
 
 def _read(subject: Subject) -> Any:
@@ -82,6 +84,17 @@ def _check_numbers(subject: Subject, document: Any) -> None:
         elif type(value) is int and not INT64_MIN <= value <= INT64_MAX:
             message = f"{str(value)[:40]} is beyond int64; it is written with `$int`"
             subject.report("BB-CFG-004", message, CONFIG, pointer=pointer_to(place))
+
+
+def _check_order(subject: Subject, document: dict[str, Any]) -> None:
+    """Check that what was replaced stands in the order of attempts."""
+    last = 0
+    for at, entry in enumerate(document.get("replaced", [])):
+        if entry["attempt"] < last:
+            message = f"attempt {entry['attempt']} follows attempt {last}"
+            where = pointer(["replaced", at, "attempt"])
+            subject.report("BB-CFG-015", message, CONFIG, pointer=where)
+        last = entry["attempt"]
 
 
 def _check_tags(subject: Subject, document: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _VALUES: Final = ("BB-SEA-004", "BB-DAT-010")
 _BATCH_ROWS: Final = 65_536
-_ADVICE: Final = frozenset(["BB-DAT-013"])
 _COORDINATE_TYPES = {"step": "int64", "time": "float64", "rank": "int32", "attempt": "int32"}
 _TYPES = {pa.float64(): "float64", pa.int64(): "int64", pa.bool_(): "int8"}
 _ROOT = {"format": DATASET_FORMAT, "version": VERSION}
@@ -89,17 +88,18 @@ class _Check:
                 for start in range(0, rows, _BATCH_ROWS):
                     self._dataset.read(name, slice(start, start + _BATCH_ROWS))
 
-    def _report(self, rule: str, message: str, variable: str | None = None) -> None:
+    def _report(
+        self,
+        rule: str,
+        message: str,
+        variable: str | None = None,
+        *,
+        severity: Literal["error", "warning"] = "error",
+    ) -> None:
         """Report about the file, or about a variable of it."""
         where = "" if variable is None else f"variable {variable!r:.80}: "
-        advice = rule in _ADVICE
-        self._subject.report(
-            rule,
-            where + message,
-            self._name,
-            severity="warning" if advice else "error",
-            cure=self._subject.cure,
-        )
+        cure = self._subject.cure
+        self._subject.report(rule, where + message, self._name, severity=severity, cure=cure)
 
     def _check_root(self) -> None:
         """Check what the file says of itself."""

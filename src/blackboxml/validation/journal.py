@@ -14,7 +14,7 @@ from blackboxml import naming
 from blackboxml.errors import JournalError, Problem, UnsafePathError
 from blackboxml.journal import decode
 from blackboxml.merge import find_journals
-from blackboxml.model import JOURNAL_FORMAT
+from blackboxml.model import JOURNAL_FORMAT, MEDIA_FORMAT
 from blackboxml.scan import EVENTS
 from blackboxml.seal import Sealing, Spill
 from blackboxml.validation.document import check_schema, check_version
@@ -116,7 +116,8 @@ def check_header(
     subject: Subject, header: dict[str, Any], name: str, form: str, schema: str
 ) -> bool:
     """Tell whether a journal may be read by this version; report what is wrong with its header."""
-    if not check_version(subject, header, form, name, "BB-JNL-005", line=1):
+    rule = "BB-MED-001" if form == MEDIA_FORMAT else "BB-JNL-005"
+    if not check_version(subject, header, form, name, rule, line=1):
         refusals = ("BB-VER-001", "BB-VER-006")
         return not any(each.file == name and each.rule in refusals for each in subject.problems)
     subject.look("BB-JNL-005", "BB-JNL-013", "BB-LIV-004")

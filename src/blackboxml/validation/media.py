@@ -10,12 +10,15 @@ from blackboxml import naming
 from blackboxml.errors import JournalError, UnsafePathError, UnsupportedVersionError
 from blackboxml.files import check_relative
 from blackboxml.journal import decode, read_blocks, read_header
+from blackboxml.medium import value_fault
 from blackboxml.model import Losses
 from blackboxml.validation.document import check_schema
 from blackboxml.validation.journal import check_header
 from blackboxml.validation.subject import checks
 
 if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
+
     from blackboxml.validation.subject import Subject
 
 FORMAT = "blackbox-media"
@@ -30,7 +33,7 @@ _LINES = (
     *("BB-MED-001", "BB-MED-003", "BB-MED-009", "BB-JNL-001", "BB-JNL-002", "BB-JNL-003"),
     *("BB-JNL-005", "BB-JNL-008", "BB-JNL-011", "BB-JNL-013", "BB-LIV-004"),
 )
-_MEMBERS = ("BB-MED-005", "BB-MED-006", "BB-MED-010")
+_MEMBERS = ("BB-MED-005", "BB-MED-006", "BB-MED-010", "BB-MED-012")
 _ORDER = ("BB-MED-002", "BB-JNL-004", "BB-JNL-006", "BB-JNL-009", "BB-MRG-008")
 _INLINE_BYTES: Final = 64 * 2**10
 
@@ -57,6 +60,18 @@ def check_media(subject: Subject) -> None:
             _Journal(subject, name).check()
         except PermissionError as error:
             subject.skip(subject.refuse(name, error), *_LINES, *_ORDER, *_MEMBERS, "BB-MED-011")
+
+
+def _record_rule(error: ValidationError, place: list[Any]) -> str:
+    """Return the rule that a breach of the schema of a record breaks."""
+    if place[:2] == ["media", "value"]:
+        return "BB-MED-012"
+    if place == ["media", "file"]:
+        return "BB-MED-005" if error.schema is False else "BB-MED-006"
+    lacks = error.validator == "required" and place == ["media"]
+    if lacks and error.message.startswith(("'file'", "'bytes'")):
+        return "BB-MED-005"
+    return "BB-MED-003"
 
 
 class _Journal:
@@ -107,7 +122,7 @@ class _Journal:
             document,
             "media-record",
             self._name,
-            "BB-MED-003",
+            _record_rule,
             line=self._line,
             offset=self._offset,
         )
@@ -174,7 +189,7 @@ class _Journal:
             self._check_media(record["media"])
 
     def _check_media(self, media: dict[str, Any]) -> None:
-        """Check the kind, and the file if there is one."""
+        """Check the kind, and the value or the file."""
         self._subject.look(*_MEMBERS)
         if self._length > _INLINE_BYTES and len(json.dumps(media.get("value"))) > _INLINE_BYTES:
             message = f"a value of more than {_INLINE_BYTES:,} bytes; a file suits it better"
@@ -182,8 +197,13 @@ class _Journal:
         if media["kind"] not in _MEDIA:
             message = f"the kind {media['kind']!r:.80} is not known and is given as it stands"
             self._report("BB-MED-010", message, severity="warning")
-        if "file" not in media:
-            return
+        if "file" in media:
+            self._check_file(media)
+        elif fault := value_fault(media["kind"], media["value"]):
+            self._report("BB-MED-012", f"a value that is no {media['kind']:.80}: {fault}")
+
+    def _check_file(self, media: dict[str, Any]) -> None:
+        """Check that the file is there, and the one that was recorded."""
         name, subject = media["file"], self._subject
         if not subject.asks("BB-MED-011") or name in self._losses.damaged:
             return

@@ -32,15 +32,15 @@ def check_sessions(subject: Subject) -> None:
     for journal in subject.journals:
         ranks.setdefault(journal.rank, {})[journal.name] = journal
         sessions.setdefault((journal.attempt, journal.rank), {})[journal.name] = journal
-    _check_ordinals(subject)
+    check_ordinals(subject)
     for journals in ranks.values():
         _check_attempts(subject, sorted(journals.values(), key=lambda each: each.ordinal))
     for place, journals in sessions.items():
         session = sorted(journals.values(), key=lambda each: each.ordinal)
-        _check_process(subject, session)
+        check_process(subject, session)
         if len(session) > 1:
             subject.look("BB-MRG-004", "BB-MRG-005")
-            _check_copies(subject, session)
+            check_copies(subject, session)
         _check_end(subject, [scan for scan in subject.scans if _place(scan) == place])
     for name, why in subject.hidden.items():
         if naming.parse_journal_name(name) is not None:
@@ -67,10 +67,6 @@ def check_history(subject: Subject) -> None:
     if "sealed" not in manifest and SUMS in subject.files:
         message = "left over from a seal before the run was resumed; readers ignore it"
         subject.report("BB-SEA-014", message, SUMS, severity="warning", cure=subject.cure)
-    attempts = manifest["attempts"]
-    if attempts and attempts[-1]["status"] != manifest["status"]:
-        message = f"the run is {manifest['status']}, its last attempt {attempts[-1]['status']}"
-        subject.report("BB-MAN-006", message, MANIFEST, pointer="/status", cure=subject.cure)
     ids = {journal.header.run_id for journal in subject.journals if journal.header is not None}
     if ids and manifest["id"] not in ids:
         message = f"the manifest is of run {manifest['id']}, the journals are of {min(ids)}"
@@ -177,20 +173,18 @@ def _check_settled(subject: Subject, sealed: Manifest, session: list[Scan]) -> N
         subject.report("BB-SEA-005", message, MANIFEST, pointer="/end", cure=subject.cure)
 
 
-def _check_ordinals(subject: Subject) -> None:
+def check_ordinals(subject: Subject, stem: naming.JournalStem = "metrics") -> None:
     """Check that no journal of a rank is missing; empty ones count."""
     ordinals: dict[int, set[int]] = {}
     for name in subject.files:
-        if (place := naming.parse_journal_name(name)) is not None:
+        if (place := naming.parse_journal_name(name, stem)) is not None:
             ordinals.setdefault(place[0], set()).add(place[1])
     for rank, found in ordinals.items():
         missing = next((each for each in range(len(found)) if each not in found), None)
-        if missing is not None and not subject.packed:
-            message = (
-                f"it is missing: rank {rank} has journals up to "
-                f"{naming.journal_name(rank, max(found))}"
-            )
-            subject.report("BB-MRG-002", message, naming.journal_name(rank, missing))
+        if missing is not None and not (subject.packed and stem == "metrics"):
+            last = naming.journal_name(rank, max(found), stem)
+            message = f"it is missing: rank {rank} has journals up to {last}"
+            subject.report("BB-MRG-002", message, naming.journal_name(rank, missing, stem))
 
 
 def _check_attempts(subject: Subject, journals: list[JournalFile]) -> None:
@@ -212,7 +206,7 @@ def _check_attempts(subject: Subject, journals: list[JournalFile]) -> None:
         attempt, ordinal = journal.attempt, journal.ordinal
 
 
-def _check_process(subject: Subject, session: list[JournalFile]) -> None:
+def check_process(subject: Subject, session: list[JournalFile]) -> None:
     """Check that one process wrote all journals of an attempt and rank."""
     headers = [(each.name, each.header) for each in session if each.header is not None]
     for name, header in headers[1:]:
@@ -225,7 +219,7 @@ def _check_process(subject: Subject, session: list[JournalFile]) -> None:
             subject.report("BB-MRG-004", message, name, line=1, offset=0)
 
 
-def _check_copies(subject: Subject, session: list[JournalFile]) -> None:
+def check_copies(subject: Subject, session: list[JournalFile]) -> None:
     """Check that a record in several journals is the same in all."""
     previous: tuple[int, str, bytes] | None = None
     streams = (_records(subject, journal) for journal in session)

@@ -7,7 +7,7 @@ for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import h5py
 import numpy as np
@@ -15,12 +15,24 @@ import numpy as np
 from blackboxml.dataset import COORDINATES, DIMENSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from blackboxml.table import Key
 
-    Report = Callable[[str, str, str | None], None]
+
+class Report(Protocol):
     """Takes a rule, what was found, and the variable or None for the file."""
+
+    def __call__(
+        self,
+        rule: str,
+        message: str,
+        variable: str | None,
+        *,
+        severity: Literal["error", "warning"] = "error",
+    ) -> None:
+        """Keep a finding."""
+
 
 _NO_VARIABLE: Final = b"This is a netCDF dimension but not a netCDF variable."
 _LIST: Final = "REFERENCE_LIST"
@@ -79,10 +91,12 @@ def check_bounds(file: h5py.File, report: Report) -> None:
     """Check how the file was written."""
     superblock, *_ = file.id.get_create_plist().get_version()
     if superblock < _LATEST_SUPERBLOCK:
-        report("BB-DAT-013", "not written with the library version bounds `latest`", None)
+        message = "not written with the library version bounds `latest`"
+        report("BB-DAT-013", message, None, severity="warning")
     order = file["/"].id.get_create_plist().get_link_creation_order()
     if not order & h5py.h5p.CRT_ORDER_TRACKED:
-        report("BB-DAT-013", "the order in which variables were created is not tracked", None)
+        message = "the order in which variables were created is not tracked"
+        report("BB-DAT-013", message, None, severity="warning")
 
 
 def check_texts(file: h5py.File, names: Iterable[str], report: Report) -> None:
