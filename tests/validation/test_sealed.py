@@ -529,6 +529,12 @@ def test_a_table_of_a_packed_run_that_does_not_fit_is_reported(
         ({"BB-MAN-006", "BB-MRG-001"}, lambda each: each["journals"][0]["events"].pop(0)),
         ({"BB-GRP-005"}, put(*LOSS, "column", "losses")),
         ({"BB-TAB-007"}, put(*LOSS, "type", "int64")),
+        ({"BB-SEA-015"}, put(*LOSS, "variable", "loss")),
+        ({"BB-SEA-015"}, put("groups", "train", "dataset", "train.h5")),
+        ({"BB-SEA-015"}, lambda each: each["journals"][0].pop("events")),
+        ({"BB-SEA-015"}, lambda each: each["journals"][0].pop("process")),
+        ({"BB-SEA-015", "BB-INT-003", "BB-INT-009"}, put("files", "metrics.jsonl", {"bytes": 7})),
+        ({"BB-SEA-015", "BB-INT-003", "BB-INT-009"}, put("files", "train.h5", {"bytes": 7})),
     ],
 )
 def test_a_manifest_of_a_packed_run_that_is_not_true_is_reported(

@@ -42,7 +42,7 @@ _EXTENSION = re.compile(r"[a-z0-9-]+(?:\.[A-Za-z0-9_-]+)+")
 @checks(
     "schema",
     *("BB-MAN-001", "BB-MAN-014", *_SHAPE, *_FILES, "BB-LIM-001", "BB-VER-001", "BB-VER-003"),
-    *("BB-VER-006", "BB-VER-007", "BB-VER-011"),
+    *("BB-VER-006", "BB-VER-007", "BB-VER-011", "BB-SEA-015"),
 )
 def check_manifest(subject: Subject) -> None:
     """Read the manifest; it is kept only if it is valid."""
@@ -62,6 +62,7 @@ def check_manifest(subject: Subject) -> None:
     _check_times(subject, document)
     _check_entries(subject, document)
     _check_extensions(subject, document)
+    _check_packed(subject, document)
     subject.look("BB-MAN-009", "BB-MAN-010", "BB-MAN-012")
     if document["status"] == "failed":
         subject.look("BB-MAN-011")
@@ -108,6 +109,8 @@ def _rule(error: ValidationError, path: list[Any]) -> str:
     last = path[-1] if path else ""
     if path[:1] == ["files"] and len(path) > 1:
         return "BB-INT-007" if last == "sha256" else "BB-INT-006"
+    if path[:1] in (["groups"], ["journals"]) and "then" in error.absolute_schema_path:
+        return "BB-SEA-015"
     if error.validator == "pattern":
         if last in _TIMES:
             return "BB-MAN-008"
@@ -179,6 +182,26 @@ def _check_extensions(subject: Subject, document: Manifest) -> None:
             message = f"the extension {name!r:.80} does not begin with a domain name in reverse"
             where = pointer(["extensions", name])
             subject.report("BB-VER-011", message, MANIFEST, severity="warning", pointer=where)
+
+
+def _check_packed(subject: Subject, document: Manifest) -> None:
+    """Check that the manifest of a packed run speaks of nothing that packing removes."""
+    if not document.get("sealed", {}).get("packed", False):
+        return
+    subject.look("BB-SEA-015")
+    places = []
+    for name, group in document["groups"].items():
+        metrics = group["metrics"].items()
+        places += [["groups", name, "metrics", key, "variable"] for key, said in metrics]
+        places.append(["files", f"{group['table'].removesuffix('.parquet')}.h5"])
+    places += [["files", name] for name in document["files"] if naming.parse_journal_name(name)]
+    for place in places:
+        holder = document
+        for key in place[:-1]:
+            holder = holder[key]
+        if place[-1] in holder:
+            message = f"{place[-1]!r:.80} must not be in the manifest of a packed run"
+            subject.report("BB-SEA-015", message, MANIFEST, pointer=pointer(place))
 
 
 def _check_entries(subject: Subject, document: Manifest) -> None:
