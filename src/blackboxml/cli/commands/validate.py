@@ -69,6 +69,7 @@ def add_to(add: Adder) -> None:
     added.add_argument(
         "--output", metavar="FILE", help="write the report to a file, and a summary to the terminal"
     )
+    added.add_argument("--sarif", metavar="FILE", help="write the findings to a file as SARIF too")
     added.add_argument(
         "--fail-on",
         choices=("warning", "error"),
@@ -179,10 +180,11 @@ def _print(report: Report) -> None:
 def _tell(arguments: argparse.Namespace, reports: list[Report], seconds: float) -> None:
     """Print, or write down, what is left to tell once all runs were looked at."""
     from blackboxml.cli import findings
+    from blackboxml.validation.renderers import render
 
+    if arguments.sarif is not None:
+        _write(arguments.sarif, render("sarif", reports))
     if arguments.format != "text":
-        from blackboxml.validation.renderers import render
-
         text = render(arguments.format, reports)
     elif arguments.output is not None:
         texts = [findings.run_text(report, Path.cwd()) for report in reports]
@@ -194,6 +196,11 @@ def _tell(arguments: argparse.Namespace, reports: list[Report], seconds: float) 
     if arguments.output is None:
         print(text, end="")
         return
-    with open(arguments.output, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+    _write(arguments.output, text)
     output.show(findings.summary(reports, seconds))
+
+
+def _write(path: str, text: str) -> None:
+    """Write a report to a file."""
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
