@@ -22,6 +22,7 @@ from blackboxml.cli.commands import (
     conformance,
     convert,
     plot,
+    repair,
     rules,
     seal,
     show,
@@ -36,7 +37,10 @@ from blackboxml.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-COMMANDS: Final = (list_, show, tail, plot, seal, validate, rules, convert, clean, conformance)
+COMMANDS: Final = (
+    *(list_, show, tail, plot, seal, validate, repair),
+    *(rules, convert, clean, conformance),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
