@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from blackboxml.version import __version__
 
 if TYPE_CHECKING:
+    from blackboxml.conversion import convert
     from blackboxml.errors import BlackboxError
     from blackboxml.frontends.metric_store import MetricStore
     from blackboxml.frontends.run import Run
@@ -29,6 +30,7 @@ _EXPORTS = {
     "RunReader": "blackboxml.reader",
     "RunWriter": "blackboxml.writer",
     "delete_runs": "blackboxml.frontends.store",
+    "convert": "blackboxml.conversion",
     "list_runs": "blackboxml.frontends.store",
     "load_run": "blackboxml.frontends.store",
     "open_run": "blackboxml.reader",
@@ -44,6 +46,7 @@ __all__ = [
     "RunReader",
     "RunWriter",
     "__version__",
+    "convert",
     "delete_runs",
     "list_runs",
     "load_run",

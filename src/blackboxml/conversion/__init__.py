@@ -186,7 +186,7 @@ def _recognise(path: Path, form: str | None) -> str | None:
         try:
             if reader.recognise(path):
                 return name
-        except (OSError, ValueError, BlackboxError):
+        except Exception:
             logger.debug("%s could not look at %s", name, path, exc_info=True)
     return None
 

@@ -126,8 +126,9 @@ def _write(
     if start is None and isinstance(first, Point | Medium):
         start = first.time
     if start is None:
-        start = time.time()
-        ledger.made("time", "the source does not say when the run began; it is the time of import")
+        start = min((file.stat().st_mtime for file in run.files), default=time.time())
+        what = "the source does not say when the run began; it is when its files were last written"
+        ledger.made("time", what)
     writer = RunWriter.create(
         scratch,
         _name(run.name, ledger),

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from blackboxml.interchange import ForeignRun, Ledger
     from blackboxml.reader import RunReader
 
-FORMATS: Final[dict[str, str]] = {}
+FORMATS: Final[dict[str, str]] = {
+    "blackboxml_legacy": "blackboxml 0.5 and 0.2: run.json, metrics_*.json",
+    "simplegrad": "simplegrad's Tracker: one SQLite file of runs",
+    "blocks": "Blocks' training log: SQLite, pickle, checkpoint",
+    "ezpz": "ezpz's History and CSV tracker: JSON Lines, HDF5, metrics.csv",
+    "transformers": "Hugging Face Transformers: trainer_state.json",
+    "ray": "Ray Tune: result.json, progress.csv, params.json",
+    "ultralytics": "Ultralytics YOLO: results.csv, args.yaml",
+    "lightning": "PyTorch Lightning CSVLogger: metrics.csv, hparams.yaml",
+    "keras": "Keras CSVLogger",
+    "tensorboard": "TensorBoard: event files",
+}
 """Name of each module and what it is, in the order in which a path is tried."""
 
 
