@@ -136,6 +136,8 @@ def _drop(file: h5py.File, edit: Op) -> None:
 
 def _duplicate(file: h5py.File, edit: Op) -> None:
     file.copy(edit["variable"], edit["to"])
+    del file[edit["to"]].attrs["DIMENSION_LIST"]
+    file[edit["to"]].dims[0].attach_scale(file["draw"])
 
 
 def _move(file: h5py.File, edit: Op) -> None:
@@ -164,7 +166,7 @@ def repack(run: Path, op: Op) -> None:
     settings = {"libver": op["libver"], "track_order": op["track_order"]}
     with h5py.File(place) as old, h5py.File(new, "w", **settings) as file:
         _copy_labels(old, file)
-        draw = file.create_dataset("draw", data=old["draw"][:], chunks=old["draw"].chunks)
+        draw = _create(file, "draw", old["draw"][:], {})
         draw.make_scale(old["draw"].attrs["NAME"])
         for name in (each for each in old if each != "draw"):
             made = _create(file, name, old[name][:], {})
@@ -255,11 +257,9 @@ def _typed(file: h5py.File, edit: Op) -> None:
     if kind == "committed":
         file[edit["name"]] = np.dtype("f8")
     elif kind == "compound":
-        file.create_dataset(edit["name"], data=np.zeros(3, [("a", "f8"), ("b", "i8")]))
+        _create(file, edit["name"], np.zeros(3, [("a", "f8"), ("b", "i8")]), {})
     elif kind == "reference":
-        file.create_dataset(edit["name"], data=[file["loss"].ref] * 3, dtype=h5py.ref_dtype)
-    elif kind == "variable-length":
-        file.create_dataset(edit["name"], data=["a", "b", "c"], dtype=h5py.string_dtype())
+        _create(file, edit["name"], [file["loss"].ref] * 3, {"dtype": h5py.ref_dtype})
 
 
 _DATASET_EDITS: Final[dict[str, Callable[[h5py.File, Op], None]]] = {

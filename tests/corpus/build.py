@@ -46,7 +46,10 @@ def overlay(case: Case, run: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         sha256 = hashlib.sha256(data).hexdigest()
         generated.append({"path": name, "parts": parts, "bytes": len(data), "sha256": sha256})
     created = _created(case.document["mutation"])
-    removed = sorted(before.keys() - after.keys() | {name for name in created if name in before})
+    gone = before.keys() - after.keys()
+    replaced = {name for name in created if (case.base / name).exists()}
+    within = tuple(f"{name}/" for name in replaced)
+    removed = sorted({name for name in gone if not name.startswith(within)} | replaced)
     made = {
         "remove": removed,
         "write": sorted(kept),

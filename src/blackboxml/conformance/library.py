@@ -23,6 +23,7 @@ from blackboxml.model import INT64_MAX, INT64_MIN, LIMITS
 from blackboxml.naming import parse_journal_name
 from blackboxml.reader import open_run
 from blackboxml.scan import Scan
+from blackboxml.table import METRIC, STATISTIC
 from blackboxml.validation import validate
 from blackboxml.version import __version__
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from blackboxml.conformance.answer import Operation
+    from blackboxml.model import JournalFile
     from blackboxml.reader import RunReader
 
 _MOST_EXACT: Final = 2**53 - 1
@@ -107,6 +109,7 @@ def read(path: Path) -> dict[str, Any]:
         reader = open_run(path)
     except (NotARunError, FormatError, UnsafePathError):
         return {"refused": True}
+    survey = _Survey(reader)
     answer: dict[str, Any] = {
         "id": reader.id,
         "name": reader.name,
@@ -116,8 +119,8 @@ def read(path: Path) -> dict[str, Any]:
         "end": reader.manifest.get("end"),
         "exception": reader.manifest.get("exception"),
         "config": tree(reader.config),
-        "groups": [_group(reader, group) for group in reader.groups],
-        "lost": _lost(reader),
+        "groups": [_group(reader, group, survey) for group in reader.groups],
+        "lost": survey.lost(),
     }
     problems = reader.problems
     answer["damaged"] = [
@@ -135,7 +138,7 @@ def read(path: Path) -> dict[str, Any]:
     return answer
 
 
-def _group(reader: RunReader, group: str) -> dict[str, Any]:
+def _group(reader: RunReader, group: str, survey: _Survey) -> dict[str, Any]:
     """Return the rows and columns of a group."""
     try:
         table = reader.arrow(group, "all")
@@ -146,24 +149,22 @@ def _group(reader: RunReader, group: str) -> dict[str, Any]:
     for name in _INDEX:
         found[name] = [_spell(value) for value in table.column(name).to_pylist()]
     found["effective"] = [place in counting for place in _places(table)]
-    variables = list(reader.xarray(group, "all").data_vars.values())
     found["columns"] = [
-        _column(table, at, dict(variable.attrs))
-        for at, variable in enumerate(variables, start=len(_INDEX))
+        _column(field, values, survey)
+        for field, values in list(zip(table.schema, table.columns, strict=True))[len(_INDEX) :]
     ]
     return found
 
 
-def _column(table: pa.Table, at: int, said: dict[str, Any]) -> dict[str, Any]:
+def _column(field: pa.Field, values: pa.ChunkedArray, survey: _Survey) -> dict[str, Any]:
     """Return one column."""
-    column: dict[str, Any] = {"metric": said["metric"]}
-    if "statistic" in said:
-        column["statistic"] = said["statistic"]
-    column["type"] = _TYPES[str(table.schema.field(at).type)]
-    if "statistic" not in said:
-        names = {"units": "unit", "long_name": "description"}
-        column |= {name: said[key] for key, name in names.items() if key in said}
-    column["values"] = [_spell(value) for value in table.column(at).to_pylist()]
+    column: dict[str, Any] = {"metric": field.metadata[METRIC].decode()}
+    if STATISTIC in field.metadata:
+        column["statistic"] = field.metadata[STATISTIC].decode()
+    else:
+        column |= survey.said.get(column["metric"], {})
+    column["type"] = _TYPES[str(field.type)]
+    column["values"] = [_spell(value) for value in values.to_pylist()]
     return column
 
 
@@ -173,23 +174,55 @@ def _places(table: pa.Table) -> list[tuple[int, int, int]]:
     return list(zip(*columns, strict=True))
 
 
-def _lost(reader: RunReader) -> list[dict[str, int]]:
-    """Return the ranges of `seq` that no journal of their attempt and rank holds."""
-    held: dict[tuple[int, int], set[int]] = {}
-    ends: dict[tuple[int, int], int] = {}
-    with Directory(reader.path) as directory:
-        for journal in find_journals(directory, LIMITS, None, reader.id, share=False):
-            place = journal.attempt, journal.rank
-            seqs = held.setdefault(place, set())
-            scan = Scan(journal, set(), Findings())
-            for block in scan.blocks(directory):
-                seqs.update(document["seq"] for _, _, document, _ in scan.good(block))
-            ends[place] = max(ends.get(place, 0), journal.first_seq)
-    return [
-        {"attempt": attempt, "rank": rank, "first": first, "last": last}
-        for (attempt, rank), seqs in held.items()
-        for first, last in _gaps(sorted(seqs), ends[attempt, rank])
-    ]
+class _Survey:
+    """What the journals hold beside values.
+
+    Attributes:
+        said: Unit and description by metric.
+    """
+
+    def __init__(self, reader: RunReader) -> None:
+        """Read every journal; a packed run has none, and its manifest says the units."""
+        self.said: dict[str, dict[str, str]] = {}
+        self._seqs: dict[tuple[int, int], set[int]] = {}
+        self._ends: dict[tuple[int, int], int] = {}
+        groups = reader.manifest.get("groups", {}).values() if reader.packed else []
+        for name, stated in (pair for group in groups for pair in group["metrics"].items()):
+            self._describe(name, stated)
+        with Directory(reader.path) as directory:
+            journals = find_journals(directory, LIMITS, None, reader.id, share=False)
+            for journal in [] if reader.packed else journals:
+                self._read(journal, directory)
+
+    def _read(self, journal: JournalFile, directory: Directory) -> None:
+        """Read one journal."""
+        place = journal.attempt, journal.rank
+        seqs = self._seqs.setdefault(place, set())
+        scan = Scan(journal, set(), Findings())
+        for block in scan.blocks(directory):
+            for _, _, document, _ in scan.good(block):
+                seqs.add(document["seq"])
+                if "describe" in document:
+                    self._describe(document["describe"]["metric"], document["describe"])
+        self._ends[place] = max(self._ends.get(place, 0), journal.first_seq)
+
+    def _describe(self, metric: str, said: dict[str, Any]) -> None:
+        """Keep what is said of a metric; what comes later wins, member by member."""
+        members = {key: said[key] for key in ("unit", "description") if key in said}
+        self.said[metric] = self.said.get(metric, {}) | members
+
+    def lost(self) -> list[dict[str, Any]]:
+        """Return the ranges of `seq` that no journal of their attempt and rank holds."""
+        return [
+            {
+                "attempt": attempt,
+                "rank": rank,
+                "first": _spell(first),
+                "last": _spell(last),
+            }
+            for (attempt, rank), seqs in self._seqs.items()
+            for first, last in _gaps(sorted(seqs), self._ends[attempt, rank])
+        ]
 
 
 def _gaps(seqs: list[int], end: int) -> list[tuple[int, int]]:
