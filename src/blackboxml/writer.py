@@ -11,9 +11,9 @@ import contextlib
 import errno
 import logging
 import re
+import secrets
 import threading
 import time
-import uuid
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,7 +130,7 @@ class RunWriter:
         """
         now = time.time() if start is None else start
         manifest = manifests.new(
-            run_id or uuid.uuid4().hex,
+            run_id or secrets.token_hex(16),
             naming.check_run_name(name),
             naming.check_tags(tags),
             now,
