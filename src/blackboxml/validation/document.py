@@ -8,6 +8,8 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from blackboxml import schema
 from blackboxml.errors import UnsupportedVersionError
 from blackboxml.journal import check_format
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 _MOST: Final = 50
 """Breaches of a schema that are reported of one document or line."""
 
+_OTHER: Final = object()
+_PRETTY: Final = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 _MOST_DIGITS: Final = 4000
 REFUSALS: Final = frozenset(["BB-VER-001", "BB-VER-006"])
 """Rules whose breach says that a newer reader is needed."""
@@ -42,6 +46,9 @@ def parse(data: bytes, depth: int) -> Any:
     Raises:
         ValueError: Saying why it is no strict JSON document in UTF-8 of at most that depth.
     """
+    document = _parse_canonical(data, depth)
+    if document is not _OTHER:
+        return document
     if not data:
         raise ValueError("it is empty")
     if b"\0" in data:
@@ -64,6 +71,26 @@ def parse(data: bytes, depth: int) -> Any:
         if any(_SURROGATE.search(text) for text in texts):
             raise ValueError("it holds a lone surrogate, which is no Unicode")
     return document
+
+
+def _parse_canonical(data: bytes, depth: int) -> Any:
+    """Return a document that is spelled as programs write it, `_OTHER` if it is not.
+
+    What is spelled again byte for byte repeats no key, holds no number beyond its type, and no text
+    that is not Unicode.
+    """
+    nested = data.count(b"{") + data.count(b"[") > depth
+    if nested and b"\n" + b"  " * depth in data:
+        return _OTHER
+    try:
+        document = orjson.loads(data)
+        if orjson.dumps(document, option=_PRETTY) == data:
+            return document
+        if not nested and orjson.dumps(document) == data:
+            return document
+    except (ValueError, TypeError):
+        pass
+    return _OTHER
 
 
 def walk(
@@ -192,6 +219,8 @@ def check_schema(
         offset: The offset in the file.
         cure: What mends it.
     """
+    if schema.is_valid(name, document):
+        return True
     valid = True
     for error in islice(schema.validator(name).iter_errors(document), _MOST):
         valid = False

@@ -35,6 +35,9 @@ _SEALED = ("sealed", "groups", "journals", "files")
 
 _SHAPE = ("BB-MAN-002", "BB-MAN-008", "BB-MAN-009", "BB-MAN-010", "BB-MAN-011", "BB-MAN-012")
 _FILES = ("BB-INT-006", "BB-INT-007")
+_LARGE = re.compile(rb"[0-9][eE]|[0-9]{300}")
+"""What a number beyond float64 is spelled with."""
+
 _EXTENSION = re.compile(r"[a-z0-9-]+(?:\.[A-Za-z0-9_-]+)+")
 
 
@@ -91,7 +94,9 @@ def _parse(subject: Subject, data: bytes) -> Manifest | None:
     """Return the manifest if it is valid against its schema."""
     try:
         document = parse(data, subject.limits.depth)
-        if any(isinstance(value, float) and math.isinf(value) for _, value, _ in walk(document)):
+        if _LARGE.search(data) and any(
+            isinstance(value, float) and math.isinf(value) for _, value, _ in walk(document)
+        ):
             raise ValueError("it holds a number beyond float64")
     except ValueError as error:
         message = f"{error}; wanted one strict JSON document in UTF-8"

@@ -61,6 +61,21 @@ def pages(descriptor: int, file: pq.ParquetFile) -> Iterator[Page]:
                 offset += length + page.size
 
 
+def pages_in(data: bytes, column: pq.ColumnChunkMetaData) -> bool:
+    """Tell whether a column of a small file is pages that all have a checksum."""
+    offset = column.data_page_offset
+    if column.has_dictionary_page:
+        offset = min(offset, column.dictionary_page_offset)
+    end = offset + column.total_compressed_size
+    while offset < end:
+        header = _Header(data[offset : offset + _FIRST_READ])
+        numbers = header.struct(_DEEPEST)
+        if _CRC_FIELD not in numbers or numbers[_SIZE_FIELD] < 0:
+            return False
+        offset += header.place + numbers[_SIZE_FIELD]
+    return True
+
+
 def _page(descriptor: int, offset: int) -> tuple[Page, int]:
     """Return a page, and the length of its header."""
     for count in (_FIRST_READ, _LONGEST_HEADER):
