@@ -18,13 +18,14 @@ export class RunDirectory {
     fs.closeSync(this.fd);
   }
 
-  /** Names of the entries of the directory itself, as many as the limit allows. */
+  /** Names of the entries of the directory itself, as many as the limit allows, and whether there are more. */
   names() {
     const names = [];
     const directory = fs.opendirSync(within(this.fd, '.', this.path));
-    for (let entry; names.length < MAX_FILES && (entry = directory.readSync()); ) names.push(entry.name);
+    let entry;
+    while ((entry = directory.readSync()) && names.length < MAX_FILES) names.push(entry.name);
     directory.closeSync();
-    return names.sort();
+    return { names, more: entry !== null };
   }
 
   /** Open a regular file of the run, one segment of its path after another; null if there is none. */

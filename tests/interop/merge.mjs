@@ -77,8 +77,8 @@ function mergeSession({ attempt, rank, journals }, merged) {
     }
   }
   const records = [...bySeq.values()].sort((a, b) => order(a.seq, b.seq));
-  merged.records.push(...records);
-  merged.lost.push(...holes(records, end).map(([first, last]) => ({ attempt, rank, first, last })));
+  for (const record of records) merged.records.push(record);
+  for (const [first, last] of holes(records, end)) merged.lost.push({ attempt, rank, first, last });
 }
 
 function holes(records, end) {

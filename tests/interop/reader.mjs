@@ -6,7 +6,7 @@ import { toGroups } from './groups.mjs';
 import { journalName, readJournal } from './journal.mjs';
 import { parseJson } from './json.mjs';
 import { decideId, isForeign, markEffective, merge, place } from './merge.mjs';
-import { valid } from './schema.mjs';
+import { validMember } from './schema.mjs';
 import { sealedJournals, sealedRecords } from './sealed.mjs';
 import { formatNamed, refusal } from './versions.mjs';
 
@@ -34,47 +34,56 @@ class Reader {
   }
 
   read() {
-    let manifest = this.readManifest();
-    let read = this.readJournals(manifest);
-    const packed = manifest?.get('sealed')?.get('packed') === true;
-    const manifestId = manifest?.get('id');
-    const id = packed ? manifestId : decideId(read, manifestId);
-    if (id === undefined && manifest === null) throw new Refused('no run');
-    if (manifestId !== undefined && manifestId !== id) {
-      this.problems.push({ file: 'run.json', why: 'of another run' });
-      manifest = null;
-    }
-    for (const journal of read.filter((own) => isForeign(own, id))) this.leave(journal, 'of another run');
-    read = read.filter((journal) => !isForeign(journal, id));
-    const fallback = packed ? this.unpack(manifest) : [];
-    const journals = place([...read, ...fallback].sort(byRankAndOrdinal));
+    this.manifest = this.readManifest();
+    this.packed = this.manifest?.get('sealed')?.get('packed') === true;
+    const read = this.readJournals();
+    const id = this.decide(read);
+    const own = read.filter((journal) => !isForeign(journal, id));
+    const journals = place([...own, ...(this.packed ? this.unpack() : [])].sort(byRankAndOrdinal));
     const { records, lost, conflicts } = merge(journals);
-    for (const conflict of conflicts) this.problems.push({ ...conflict, why: 'copies differ' });
-    if (manifest?.has('sealed') && !packed) this.heal(records, lost, manifest);
-    markEffective(records);
-    const { groups, dropped } = toGroups(records, manifest?.get('groups'), packed);
-    if (dropped) this.problems.push({ why: `limit of metric names: ${dropped} left out` });
-    const first = read.find((journal) => journal.header)?.header.get('run');
+    for (const conflict of conflicts) this.report(conflict.file, `seq ${conflict.seq} differs from its copy`);
+    const history = this.manifest?.has('sealed') && !this.packed ? this.heal(records, lost) : records;
+    markEffective(history);
+    const { groups, dropped } = toGroups(history, this.manifest?.get('groups'), this.packed);
+    if (dropped) this.report(null, `${dropped} names beyond the limit of metrics are left out`);
+    const first = own.find((journal) => journal.header)?.header.get('run');
     return {
       id,
-      name: manifest?.get('name') ?? first?.get('name') ?? null,
-      tags: manifest?.get('tags') ?? first?.get('tags') ?? [],
-      environment: manifest?.get('environment') ?? new Map(),
-      ...history(journals, records, manifest),
+      name: this.manifest?.get('name') ?? first?.get('name') ?? null,
+      tags: this.manifest?.get('tags') ?? first?.get('tags') ?? [],
+      environment: this.manifest?.get('environment') ?? new Map(),
+      ...outcome(journals, history, this.manifest),
       config: this.readConfig(),
       groups,
-      records,
+      records: history,
       lost,
-      damaged: read.flatMap((journal) => journal.damaged),
+      damaged: own.flatMap((journal) => journal.damaged),
       leftOut: this.leftOut,
       unreadable: this.unreadable,
       problems: this.problems,
     };
   }
 
+  report(file, why) {
+    this.problems.push({ file, why });
+  }
+
+  /** The id of the run. A manifest of another id is dropped, and journals of another id are left out. */
+  decide(journals) {
+    const told = this.manifest?.get('id');
+    const id = this.packed ? told : decideId(journals, told);
+    if (id === undefined && this.manifest === null) throw new Refused('no run');
+    if (told !== undefined && told !== id) {
+      this.report('run.json', 'of another run');
+      this.manifest = null;
+    }
+    for (const journal of journals.filter((other) => isForeign(other, id))) this.leave(journal, 'of another run');
+    return id;
+  }
+
   leave(journal, why) {
     this.leftOut.push(journal.name);
-    this.problems.push({ file: journal.name, why });
+    this.report(journal.name, why);
   }
 
   /** A whole small document, or null if it is absent or beyond the limit. */
@@ -97,14 +106,14 @@ class Reader {
       if (bytes === null) throw new Error('absent');
       document = parseJson(bytes);
     } catch (error) {
-      this.problems.push({ file: 'run.json', why: error.message });
+      this.report('run.json', error.message);
       return null;
     }
     const format = formatNamed(document, 'blackbox-run');
     const reason = format && refusal(format);
     if (reason) throw new Refused(reason);
     if (!format || !document.has('id')) {
-      this.problems.push({ file: 'run.json', why: 'no manifest of a run' });
+      this.report('run.json', 'no manifest of a run');
       return null;
     }
     return this.usableMembers(document);
@@ -113,8 +122,8 @@ class Reader {
   usableMembers(document) {
     const usable = new Map();
     for (const [name, value] of document) {
-      if (!known(name) || valid(value, `manifest.schema.json#/properties/${name}`)) usable.set(name, value);
-      else this.problems.push({ file: 'run.json', why: `${name} is not valid` });
+      if (validMember(name, value, 'manifest.schema.json')) usable.set(name, value);
+      else this.report('run.json', `${name} is not valid`);
     }
     if (!SEALED.every((name) => usable.has(name))) for (const name of SEALED) usable.delete(name);
     return usable;
@@ -125,17 +134,17 @@ class Reader {
       const bytes = this.readDocument('config.json');
       return bytes === null ? new Map() : decodeConfig(bytes);
     } catch (error) {
-      this.problems.push({ file: 'config.json', why: error.message });
+      this.report('config.json', error.message);
       return null;
     }
   }
 
   /** The journals that can be read, by rank and ordinal; of a packed run those its manifest does not list. */
-  readJournals(manifest) {
-    const packed = manifest?.get('sealed')?.get('packed') === true;
-    const listed = new Set(packed ? manifest.get('journals').map((entry) => entry.get('file')) : []);
-    const named = this.directory.names().map(journalName)
-      .filter((found) => found !== null && !listed.has(found.name));
+  readJournals() {
+    const listed = new Set(this.packed ? this.manifest.get('journals').map((entry) => entry.get('file')) : []);
+    const { names, more } = this.directory.names();
+    if (more) this.report(null, `only the first ${names.length} files are looked at`);
+    const named = names.map(journalName).filter((found) => found !== null && !listed.has(found.name));
     const journals = [];
     for (const name of named.sort(byRankAndOrdinal)) {
       const journal = this.readJournal(name);
@@ -152,38 +161,36 @@ class Reader {
       return file && readJournal(file, named);
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      this.problems.push({ file: named.name, why: error.message });
+      this.report(named.name, error.message);
       return null;
     } finally {
       file?.close();
     }
   }
 
-  sealed(manifest) {
-    const { records, unreadable } = sealedRecords(this.directory, manifest);
-    for (const [group, why] of unreadable) this.problems.push({ file: manifest.get('groups').get(group).get('table'), why });
+  sealed() {
+    const { records, unreadable } = sealedRecords(this.directory, this.manifest);
+    for (const [group, why] of unreadable) this.report(this.manifest.get('groups').get(group).get('table'), why);
     this.unreadable = unreadable;
-    return sealedJournals(manifest, records);
+    return sealedJournals(this.manifest, records);
   }
 
   /** The journals of a packed run, made of its tables and events. */
-  unpack(manifest) {
-    return this.sealed(manifest).map((journal) => ({ ...journalName(journal.name), ...journal, header: null, lines: 1 }));
+  unpack() {
+    return this.sealed().map((journal) => ({ ...journalName(journal.name), ...journal, header: null, lines: 1 }));
   }
 
-  /** Put in what a listed journal has lost and the tables and events still hold. */
-  heal(records, lost, manifest) {
-    const held = (entry) => records.filter((record) => record.file === entry.get('file')).length;
-    const short = manifest.get('journals').some((entry) => held(entry) < entry.get('records'));
-    if (!short && lost.length === 0) return;
+  /** The records, and those that a listed journal has lost and the tables and events still hold. */
+  heal(records, lost) {
+    const held = Map.groupBy(records, (record) => record.file);
+    const short = this.manifest.get('journals').some((entry) =>
+      (held.get(entry.get('file'))?.length ?? 0) < entry.get('records'));
+    if (!short && lost.length === 0) return records;
     const key = (record) => `${record.attempt}.${record.rank}.${record.seq}`;
     const present = new Set(records.map(key));
-    for (const journal of this.sealed(manifest)) {
-      const missing = journal.records.filter((record) => !present.has(key(record)));
-      records.push(...missing.map((record) => ({ ...record, file: journal.name })));
-    }
+    const missing = this.sealed().flatMap((journal) => journal.records).filter((record) => !present.has(key(record)));
     this.unreadable = new Map(); // the journals hold these groups
-    records.sort((a, b) => a.attempt - b.attempt || a.rank - b.rank || (a.seq < b.seq ? -1 : 1));
+    return [...records, ...missing].sort(byMergeOrder);
   }
 }
 
@@ -191,12 +198,12 @@ function byRankAndOrdinal(a, b) {
   return a.rank - b.rank || a.ordinal - b.ordinal;
 }
 
-const KNOWN = new Set(['format', 'id', 'name', 'tags', 'status', 'start', 'end', 'duration_seconds', 'exception',
-  'environment', 'writer', 'generation', 'attempts', 'lineage', ...SEALED, 'extensions']);
-const known = (name) => KNOWN.has(name);
+function byMergeOrder(a, b) {
+  return a.attempt - b.attempt || a.rank - b.rank || (a.seq < b.seq ? -1 : 1);
+}
 
 /** Status, start, end and exception: the word of the journals, and of the manifest where they are silent. */
-function history(journals, records, manifest) {
+function outcome(journals, records, manifest) {
   const rank = Math.min(...journals.map((journal) => journal.rank));
   const own = journals.filter((journal) => journal.rank === rank);
   const last = Math.max(...own.map((journal) => journal.attempt));
@@ -227,8 +234,9 @@ function opened({ header, time }) {
   return moment === undefined ? null : timestamp(Number(moment));
 }
 
-/** Unix time as ISO 8601 in UTC with microseconds. */
+/** Unix time as ISO 8601 in UTC with microseconds; null for a year that does not have four digits. */
 function timestamp(seconds) {
+  if (!(seconds >= -62_167_219_200 && seconds < 253_402_300_799)) return null;
   const micros = Math.round(seconds * 1e6);
   const whole = Math.floor(micros / 1e6);
   const text = new Date(whole * 1000).toISOString().slice(0, 19);

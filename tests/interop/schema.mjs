@@ -18,6 +18,12 @@ export function valid(value, reference) {
   return check(value, ...resolve(reference, null));
 }
 
+/** Is one member of an object valid by the schema of its document? Of an unknown member no schema says anything. */
+export function validMember(name, value, file) {
+  const schema = resolve(file, null)[0].get('properties').get(name);
+  return schema === undefined || check(value, schema, file);
+}
+
 // [schema, file it stands in]
 function resolve(reference, base) {
   const [file, pointer = ''] = reference.split('#');

@@ -40,18 +40,23 @@ export function sealedJournals(manifest, records) {
     attempt: Number(entry.get('attempt')),
     rank: Number(entry.get('rank')),
     firstSeq: entry.get('first_seq'),
-    promised: Number(entry.get('records')),
     time: entry.get('time'),
     records: [],
   }));
-  for (const record of records) {
-    const owners = journals.filter(({ attempt, rank, firstSeq }) =>
-      attempt === record.attempt && rank === record.rank && firstSeq <= record.seq);
-    const owner = owners.reduce((best, journal) => (best && best.firstSeq > journal.firstSeq ? best : journal), null);
-    owner?.records.push(record);
+  const session = ({ attempt, rank }) => `${attempt}.${rank}`;
+  const held = Map.groupBy(records, session);
+  for (const [key, own] of Map.groupBy(journals, session)) {
+    own.sort((a, b) => order(a.firstSeq, b.firstSeq));
+    let next = 0;
+    for (const record of (held.get(key) ?? []).sort((a, b) => order(a.seq, b.seq))) {
+      while (next < own.length && own[next].firstSeq <= record.seq) next += 1;
+      own[next - 1]?.records.push(record);
+    }
   }
   return journals;
 }
+
+const order = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 
 function readGroup(directory, manifest, name, group) {
   const file = directory.open(group.get('table'));

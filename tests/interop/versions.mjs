@@ -5,8 +5,8 @@ export function refusal(format) {
   const major = /^([0-9]+)\.[0-9]+$/.exec(format.get('version'))?.[1];
   if (major !== undefined && Number(major) !== 1) return `version ${format.get('version')}`;
   const features = format.get('features');
-  const unknown = Array.isArray(features) && features.find((name) => typeof name === 'string');
-  return unknown ? `feature ${unknown}` : null;
+  const unknown = Array.isArray(features) ? features.find((name) => typeof name === 'string') : undefined;
+  return unknown === undefined ? null : `feature ${unknown}`;
 }
 
 /** The `format` of a document if it has the given name, else null. */
