@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from blackboxml import published
+
 Number: TypeAlias = bool | int | float
 """A value of a metric: bool, int64 or float64."""
 
@@ -17,7 +19,7 @@ ReaderStatus = Literal["running", "completed", "failed", "interrupted", "crashed
 View = Literal["effective", "all"]
 """`effective` leaves out points that a rewind superseded."""
 
-VERSION: Final = "1.0"
+VERSION: Final = published.VERSION
 """The version of the format that this library writes."""
 
 FEATURES: Final[frozenset[str]] = frozenset()

@@ -70,9 +70,14 @@ def rule(name: str) -> Rule:
     return found
 
 
-@cache
 def _by_id() -> Mapping[str, Rule]:
-    """Return the catalogue, read once."""
-    document = json.loads((published.folder("spec") / FILE).read_bytes())
+    """Return the catalogue of the newest version that is known."""
+    return _read(published.newest())
+
+
+@cache
+def _read(version: str) -> Mapping[str, Rule]:
+    """Return the catalogue of a version, read once."""
+    document = json.loads((published.folder("spec", version) / FILE).read_bytes())
     found = [Rule(**members) for members in document["rules"]]
     return MappingProxyType({each.id: each for each in found})
