@@ -1,0 +1,300 @@
+"""What TensorBoard's event files hold, as items: points, media, restarts."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from blackboxml.converters import _tensorboard_messages as messages
+from blackboxml.converters import _tensorboard_records as records
+from blackboxml.converters import _tensorboard_scalars as scalars
+from blackboxml.converters._tensorboard_media import PROTO, SILENT, Media, Names
+from blackboxml.interchange import Description, Medium, Point, Restart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from blackboxml.converters._tensorboard_messages import Event, Metadata
+    from blackboxml.interchange import Item, Ledger
+
+_UNDERSTOOD: Final = frozenset(["", "scalars", "text", "images", "histograms", "audio"])
+_SESSION: Final = {1: "START", 2: "STOP", 3: "CHECKPOINT"}
+_LEVELS: Final = {10: "DEBUGGING", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "FATAL"}
+
+
+def read_items(
+    files: Mapping[int, list[Path]], descriptions: Iterable[Description], ledger: Ledger
+) -> Iterator[Item]:
+    """Yield what the event files of a run hold.
+
+    Args:
+        files: Event files by rank, each list in the order in which they were begun.
+        descriptions: What is known of metrics by their tags.
+        ledger: Receives what cannot be read.
+    """
+    names = Names(ledger)
+    for said in descriptions:
+        yield Description(names(said.metric), said.unit, said.description)
+    for rank, paths in files.items():
+        stream = _Stream(ledger, Media(names, ledger, rank), several=len(paths) > 1)
+        for path in paths:
+            try:
+                yield from stream.read(path)
+            except OSError as error:
+                ledger.unreadable("event", f"the system refuses: {error.strerror}", where=str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A session began here, at a step; see `SessionLog.START`."""
+
+    step: int
+
+
+def _highest(found: list[Any]) -> int | None:
+    """Return the highest step among the items of records."""
+    flat = (one for item in found if item for one in (item if type(item) is list else (item,)))
+    return max((one.step for one in flat if isinstance(one, Point | Medium)), default=None)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The files of a rank, read one after the other."""
+
+    ledger: Ledger
+    media: Media
+    several: bool
+    decoder: scalars.Decoder = field(default_factory=scalars.Decoder)
+    plugins: dict[str, str] = field(default_factory=dict)
+    pending: list[Item] = field(default_factory=list)
+    before: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+    highest: int | None = None
+    latest: float = -math.inf
+    path: str = ""
+
+    def read(self, path: Path) -> Iterator[Item]:
+        """Yield what a file holds."""
+        self.path, self.before = str(path), dict(self.last)
+        look_back = bool(self.before)
+        for chunk in records.read_chunks(path, self.report):
+            found, highest, latest = self._decode(chunk)
+            yield from self.pending
+            self.pending.clear()
+            if look_back:
+                yield from self._look_back(found)
+                look_back = False
+            yield from self._in_order(found, highest)
+            self.latest = max(self.latest, latest)
+        if not path.stat().st_size:
+            self.ledger.unreadable("event", "the file is empty", where=self.path)
+
+    def report(self, begin: int, end: int, what: str) -> None:
+        """Enter damage."""
+        self.ledger.unreadable("event", what, where=f"{self.path}: bytes {begin:,} to {end:,}")
+
+    # -- a chunk
+
+    def _decode(self, chunk: records.Chunk) -> tuple[list[Any], int | None, float]:
+        """Return the items of each record, the highest step and the last time among them.
+
+        The highest step is None where a session begins: then it depends on the place.
+        """
+        found: list[Any] = [None] * len(chunk.starts)
+        slow: list[tuple[int, bytes]] = []
+        highest, latest = np.iinfo(np.int64).min, -math.inf
+        for group in records.groups(chunk, scalars.LEAST, self.report):
+            if not isinstance(group, records.Group):
+                slow.append(group)
+                continue
+            batches, left = self.decoder.decode(group)
+            for batch in batches:
+                self._place(batch, found)
+                highest = max(highest, int(batch.steps.max(initial=highest)))
+                latest = max(latest, float(batch.times.max(initial=latest)))
+            slow += [(int(group.rows[at]), group.columns[:, at].tobytes()) for at in left.tolist()]
+        started = False
+        for row, data in sorted(slow):
+            try:
+                event = messages.read_event(data)
+                found[row] = list(self._event(event))
+            except messages.MalformedError as error:
+                at = chunk.offset + int(chunk.starts[row]) - records.HEAD
+                self.report(at, at + len(data) + records.HEAD + records.FOOT, str(error))
+                continue
+            highest, latest = max(highest, event.step), max(latest, event.time or -math.inf)
+            started = started or event.what == messages.SESSION_LOG
+        return found, None if started else highest, latest
+
+    def _place(self, batch: scalars.Batch, found: list[Any]) -> None:
+        """Put the points of a batch where they belong."""
+        tags, rank = [self._learn_layout(layout) for layout in batch.layouts], self.media.rank
+        rows, steps, times = batch.rows.tolist(), batch.steps.tolist(), batch.times.tolist()
+        which, values = batch.which.tolist(), [column.tolist() for column in batch.values]
+        if len(values) == 1:
+            keys = [names[0] for names in tags]
+            for row, step, time, k, value in zip(rows, steps, times, which, values[0], strict=True):
+                found[row] = Point(step, time, {keys[k]: value}, None, rank)
+        else:
+            for row, step, time, k, *several in zip(
+                rows, steps, times, which, *values, strict=True
+            ):
+                found[row] = Point(step, time, dict(zip(tags[k], several, strict=True)), None, rank)
+        if self.several and rows:
+            most = np.full(len(tags), np.iinfo(np.int64).min)
+            np.maximum.at(most, batch.which, batch.steps)
+            for names, step in zip(tags, most.tolist(), strict=True):
+                self._note(names, step)
+
+    def _learn_layout(self, layout: scalars.Layout) -> tuple[str, ...]:
+        """Return the names of the metrics of a layout."""
+        for tag, metadata in zip(layout.tags, layout.metadata, strict=True):
+            if tag not in self.plugins:
+                self.pending += self._learn(tag, metadata, 0, None)
+        return tuple(self.media.names(tag) for tag in layout.tags)
+
+    def _note(self, names: Iterable[str], step: int) -> None:
+        """Remember how far metrics came."""
+        for name in names:
+            self.last[name] = max(step, self.last.get(name, step))
+
+    def _in_order(self, found: list[Any], highest: int | None) -> Iterator[Item]:
+        """Yield the items of a chunk, with restarts where sessions began."""
+        begin = 0
+        for at, item in enumerate(found):
+            if type(item) is Point:
+                yield item
+            elif item:
+                for one in item:
+                    if not isinstance(one, _Start):
+                        yield one
+                        continue
+                    self._climb(_highest(found[begin:at]))
+                    begin = at
+                    if self.highest is not None and self.highest >= one.step:
+                        yield self._restart(one.step)
+        self._climb(_highest(found[begin:]) if highest is None else highest)
+
+    def _climb(self, step: int | None) -> None:
+        """Take note of the highest step."""
+        if step is not None:
+            self.highest = step if self.highest is None else max(step, self.highest)
+
+    def _restart(self, step: int) -> Restart:
+        self.highest = None if self.highest is None else min(self.highest, step - 1)
+        return Restart(step)
+
+    def _look_back(self, found: list[Any]) -> Iterator[Item]:
+        """Yield a restart if the first points of a file go back behind those of earlier files."""
+        firsts: dict[str, Point] = {}
+        for item in found:
+            for one in item if type(item) is list else (item,) if item else ():
+                if isinstance(one, _Start):
+                    return
+                if isinstance(one, Point):
+                    for name in one.metrics:
+                        firsts.setdefault(name, one)
+        back = [
+            point.step
+            for name, point in firsts.items()
+            if point.step < self.before.get(name, point.step)
+            and (point.time is None or point.time >= self.latest)
+        ]
+        if back:
+            yield self._restart(max(back))
+
+    # -- an event
+
+    def _event(self, event: Event) -> Iterator[Any]:
+        """Yield what an event holds."""
+        if event.time is not None and not math.isfinite(event.time):
+            what = "a time that is not finite is taken for none"
+            self.ledger.changed("time", what, where=f"{self.path}, step {event.step}")
+            event.time = None
+        match event.what:
+            case messages.SUMMARY:
+                yield from self._summary(event)
+            case messages.GRAPH:
+                yield self.media.of_file(
+                    event, "graph_def", event.data, f"{PROTO}; proto=tensorflow.GraphDef"
+                )
+            case messages.META_GRAPH:
+                kind = f"{PROTO}; proto=tensorflow.MetaGraphDef"
+                yield self.media.of_file(event, "meta_graph_def", event.data, kind)
+            case messages.RUN_METADATA:
+                said = messages.blobs(event.data)
+                name = f"run_metadata/{messages.text(said.get(1, b''))}"
+                kind = f"{PROTO}; proto=tensorflow.RunMetadata"
+                yield self.media.of_file(event, name, said.get(2, b""), kind)
+            case messages.SESSION_LOG:
+                said = messages.blobs(event.data)
+                status = _SESSION.get(messages.integers(event.data).get(1, 0), "STATUS_UNSPECIFIED")
+                if status == "START":
+                    yield _Start(event.step)
+                texts = {2: "checkpoint_path", 3: "msg"}
+                more = {
+                    word: messages.text(said[key]) for key, word in texts.items() if key in said
+                }
+                yield self.media.of_value(event, "session_log", "event", {"status": status, **more})
+            case messages.LOG:
+                said = messages.blobs(event.data)
+                level = _LEVELS.get(messages.integers(event.data).get(1, 0), "UNKNOWN")
+                text = messages.text(said.get(2, b""))
+                yield self.media.of_value(
+                    event, "log_message", "event", {"level": level, "message": text}
+                )
+
+    def _summary(self, event: Event) -> Iterator[Any]:
+        """Yield the numbers of a summary as one point, and then the rest."""
+        metrics: dict[str, Any] = {}
+        rest: list[Any] = []
+        for value, _ in messages.read_values(event.data):
+            if value.tag not in self.plugins:
+                rest += self._learn(value.tag, value.metadata, event.step, event.time)
+            try:
+                found = self.media.read(value, event, self.plugins[value.tag])
+            except messages.MalformedError as error:
+                where = f"{self.path}: {value.tag!r:.80} at step {event.step}"
+                self.ledger.unreadable("event", str(error), where=where)
+                continue
+            if isinstance(found, list):
+                rest += found
+                continue
+            name = self.media.names(value.tag)
+            if name in metrics:
+                yield self._point(event, metrics)
+                metrics = {}
+            metrics[name] = found
+        if metrics:
+            yield self._point(event, metrics)
+        yield from rest
+
+    def _point(self, event: Event, metrics: dict[str, Any]) -> Point:
+        if self.several:
+            self._note(metrics, event.step)
+        return Point(event.step, event.time, metrics, None, self.media.rank)
+
+    def _learn(
+        self, tag: str, metadata: Metadata | None, step: int, time: float | None
+    ) -> Iterator[Item]:
+        """Take over what the first value of a tag says about it."""
+        self.plugins[tag] = metadata.plugin if metadata else ""
+        if metadata is None or metadata.plugin in SILENT:
+            return
+        about = [metadata.description] if metadata.description else []
+        if metadata.display_name and metadata.display_name not in {tag, tag.rpartition("/")[2]}:
+            about.insert(0, metadata.display_name)
+        if about:
+            yield Description(self.media.names(tag), description=": ".join(about))
+        if metadata.plugin not in _UNDERSTOOD:
+            said = {"plugin": metadata.plugin}
+            if len(metadata.content):
+                said["content"] = base64.b64encode(metadata.content).decode()
+            yield Medium(
+                self.media.names(tag), "event", step, time, value=said, rank=self.media.rank
+            )
