@@ -1,4 +1,4 @@
-// Speaks the protocol of fixtures/README.md: one request a line on standard input, one answer a line on standard output.
+// Speaks the protocol of fixtures/README.md: a request a line on standard input, an answer a line on standard output.
 
 import readline from 'node:readline';
 import { INT64_MAX, INT64_MIN } from './json.mjs';
@@ -36,15 +36,17 @@ function plain(value) {
   return Array.isArray(value) ? value.map(plain) : typeof value === 'bigint' ? Number(value) : value;
 }
 
+const LEADING = ['step', 'time', 'attempt', 'rank', 'seq'];
+
 function groupToWire(group, { rows, columns }) {
-  const leading = ['step', 'time', 'attempt', 'rank', 'seq'].map((name) => [name, rows.map((row) => toWire(row[name]))]);
+  const leading = LEADING.map((name) => [name, rows.map((row) => toWire(row[name]))]);
   const wire = columns.map((column) => ({ ...column, values: column.values().map(toWire) }));
   return { group, ...Object.fromEntries(leading), effective: rows.map((row) => row.effective), columns: wire };
 }
 
 function runToWire(run) {
   const { id, name, tags, status, start, end, exception, damaged } = run;
-  const lost = run.lost.map(({ attempt, rank, first, last }) => ({ attempt, rank, first: toWire(first), last: toWire(last) }));
+  const lost = run.lost.map((range) => ({ ...range, first: toWire(range.first), last: toWire(range.last) }));
   const groups = [...run.groups].map(([group, content]) =>
     (run.unreadable.has(group) ? { group, unreadable: true } : groupToWire(group, content)));
   return {

@@ -66,7 +66,7 @@ function readChunk(file, column, chunk, rows) {
   while (column.values.length < wanted) {
     const page = readPage(cursor, wanted - column.values.length);
     const body = { ...page, codec: meta[4], column, dictionary };
-    if (page.type === DICTIONARY_PAGE) dictionary = plain(new Cursor(unpack(body, page.bytes)), column.type, page.count);
+    if (page.type === DICTIONARY_PAGE) dictionary = readDictionary(body);
     else if (page.type === DATA_PAGE) readData(body);
     else readDataV2(body);
   }
@@ -94,6 +94,10 @@ function unpack({ codec, size }, bytes, expected = size) {
   const decoded = CODECS[codec](bytes, { maxOutputLength: Math.max(expected, 1) });
   if (decoded.length !== expected) throw new Error('page decodes to another size than it declares');
   return decoded;
+}
+
+function readDictionary(page) {
+  return plain(new Cursor(unpack(page, page.bytes)), page.column.type, page.count);
 }
 
 function readData(page) {
@@ -132,7 +136,7 @@ function decode(cursor, encoding, type, count, dictionary) {
   }
   if (encoding === 2 || encoding === 8) return fromDictionary(hybrid(cursor, cursor.byte(), count), dictionary);
   if (encoding === 5 && type.startsWith('int')) return deltas(cursor, type, count);
-  if (encoding === 9 && type !== 'bool') return plain(new Cursor(joinStreams(cursor, WIDTHS[type], count)), type, count);
+  if (encoding === 9 && type !== 'bool') return plain(joinStreams(cursor, WIDTHS[type], count), type, count);
   throw new Error(`encoding ${encoding} of ${type}, which this reader does not know`);
 }
 
@@ -153,7 +157,7 @@ function joinStreams(cursor, width, count) {
   for (let index = 0; index < bytes.length; index += 1) {
     bytes[index] = streams[(index % width) * count + Math.floor(index / width)];
   }
-  return bytes;
+  return new Cursor(bytes);
 }
 
 function fromDictionary(indices, dictionary) {
