@@ -161,6 +161,38 @@ def merge(accepted: list[Rule], prose: list[Rule], ids: set[str]) -> list[Rule]:
     return merged
 
 
+def load_cases(folder: Path) -> list[dict[str, Any]]:
+    """Return the cases of a corpus, each with its `category` and `slug`."""
+    return [
+        {"category": path.parts[-3], "slug": path.parts[-2], **json.loads(path.read_bytes())}
+        for path in sorted(folder.glob("*/*/case.json"))
+    ]
+
+
+def uncovered(rules: list[Rule], cases: list[dict[str, Any]]) -> list[str]:
+    """Return what a corpus lacks: cases that break a rule, and neighbours that keep it.
+
+    A case shows that a rule is checked if it is about the rule and expects a finding of it; its
+    neighbour is a valid case that is about the rule and expects none.
+    """
+    breaking, keeping = set(), set()
+    for case in cases:
+        found = {finding["rule"] for finding in case["expect"]["findings"]}
+        if case["category"] == "valid" and case["rule"] not in found:
+            keeping.add(case["rule"])
+        elif case["category"] != "valid" and case["rule"] in found:
+            breaking.add(case["rule"])
+    lacking = []
+    for rule in rules:
+        if rule["checked"] == "behaviour":
+            continue
+        if rule["id"] not in breaking:
+            lacking.append(f"{rule['id']} {rule['slug']}: no case breaks it")
+        if rule["id"] not in keeping:
+            lacking.append(f"{rule['id']} {rule['slug']}: no valid case is its neighbour")
+    return lacking
+
+
 def main(arguments: list[str] | None = None, folder: Path = FOLDER) -> int:
     """Check the catalogue, or take over what was accepted; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -175,20 +207,21 @@ def main(arguments: list[str] | None = None, folder: Path = FOLDER) -> int:
         return 1
     accepted = load(folder)
     differing = differences(accepted, prose)
-    ids = set(differing) if options.accept == ["all"] else set(options.accept)
+    everything = options.accept == ["all"]
+    ids = set(differing) if everything else set(options.accept)
     if unknown := sorted(ids - differing.keys()):
         print(f"there is no change of {', '.join(unknown)} to accept", file=sys.stderr)
     merged = merge(accepted, prose, ids)
     path = folder / CATALOGUE
-    if ids:
-        path.write_text(render(merged), "utf-8")
+    if ids or everything:
+        path.write_bytes(render(merged).encode())
     waiting = {name: what for name, what in differing.items() if name not in ids}
     for name, what in waiting.items():
         print(f"{name}\n    " + what.replace("\n", "\n    "))
     if waiting:
         print(f"\n{len(waiting)} not accepted: python spec/rules.py --accept {' '.join(waiting)}")
         return 1
-    if not path.exists() or path.read_text("utf-8") != render(prose):
+    if not path.exists() or path.read_bytes() != render(prose).encode():
         print(f"{path.name} does not stand as it is written: python spec/rules.py --accept all")
         return 1
     print(f"{len(prose)} rules")
