@@ -40,7 +40,8 @@ def test_every_schema_compiles_and_resolves_its_references_offline(
     assert validator is schema.validator(name)
     for instance in ({}, {"format": {}}, [], None, 1):
         list(validator.iter_errors(instance))
-    resolver = schema._registry(schema.VERSION).resolver(schema.load(name).get("$id", f"{name}.schema.json"))
+    place = schema.load(name).get("$id", f"{name}.schema.json")
+    resolver = schema._registry(schema.VERSION).resolver(place)
     for reference in references(schema.load(name)):
         resolver.lookup(reference)
 

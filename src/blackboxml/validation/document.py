@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from blackboxml import schema
+from blackboxml import published, schema
 from blackboxml.errors import UnsupportedVersionError
 from blackboxml.journal import check_format
-from blackboxml.model import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -169,7 +168,7 @@ def check_version(
     try:
         check_format(document, name)
     except UnsupportedVersionError as error:
-        known = form["version"].partition(".")[0] == VERSION.partition(".")[0]
+        known = form["version"].partition(".")[0] == published.VERSION.partition(".")[0]
         broken = "BB-VER-006" if known else "BB-VER-001"
         cure = "pip install -U blackboxml"
         subject.report(broken, str(error), file, line=line, pointer="/format", cure=cure)
@@ -177,9 +176,8 @@ def check_version(
     except (TypeError, ValueError) as error:
         subject.report(rule, str(error)[:_LONGEST_MESSAGE], file, line=line)
         return False
-    minor = form["version"].partition(".")[2]
-    if minor.isdecimal() and minor != VERSION.partition(".")[2]:
-        message = f"it is of version {form['version']}, newer than {VERSION}"
+    if published.is_newer(form["version"]):
+        message = f"it is of version {form['version']}, newer than {published.newest()}"
         subject.report(
             "BB-VER-003", message, file, severity="warning", line=line, pointer="/format/version"
         )
@@ -219,10 +217,11 @@ def check_schema(
         offset: The offset in the file.
         cure: What mends it.
     """
-    if schema.is_valid(name, document):
+    version = published.judge_of(_version_of(document))
+    if schema.is_valid(name, document, version):
         return True
     valid = True
-    for error in islice(schema.validator(name).iter_errors(document), _MOST):
+    for error in islice(schema.validator(name, version).iter_errors(document), _MOST):
         valid = False
         place = _place(error, document)
         subject.report(
@@ -235,6 +234,12 @@ def check_schema(
             cure=cure,
         )
     return valid
+
+
+def _version_of(document: Any) -> object:
+    """Return the version that a document says it is of; a record says none."""
+    form = document.get("format") if isinstance(document, dict) else None
+    return form.get("version") if isinstance(form, dict) else None
 
 
 def equal(left: Any, right: Any) -> bool:

@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import naming
+from blackboxml import naming, schema
 from blackboxml.errors import JournalError, Problem, UnsafePathError
 from blackboxml.journal import decode
 from blackboxml.merge import find_journals
 from blackboxml.model import JOURNAL_FORMAT, MEDIA_FORMAT
-from blackboxml.scan import EVENTS
 from blackboxml.seal import Sealing, Spill
 from blackboxml.validation.document import check_schema, check_version
 from blackboxml.validation.subject import Visible, checks
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from blackboxml.table import Part
     from blackboxml.validation.subject import Subject
 
-_KINDS = frozenset([*EVENTS, "metrics"])
 _FRAME = frozenset(["seq", "time", "step"])
 _TAIL_BYTES: Final = 2**16
 _INTEGERS: Final = ("pid", "started", "pid_namespace")
@@ -165,10 +163,12 @@ def _refused(subject: Subject) -> set[str]:
 
 
 def _note_unknown_kinds(subject: Subject) -> None:
-    """Note records of kinds that this version does not know."""
+    """Note records of kinds that no version we know defines."""
+    members = schema.load("defs")["$defs"]["record"]["properties"]
+    kinds = members.keys() - _FRAME - {"ranks"}
     for scan in subject.scans:
         for event in scan.events:
-            if _KINDS.isdisjoint(event):
+            if kinds.isdisjoint(event):
                 kind = ", ".join(sorted(event.keys() - _FRAME))
                 message = f"a record of the unknown kind {kind:.80} is ignored"
                 subject.report("BB-JNL-011", message, scan.journal.name, severity="warning")

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from blackboxml import naming
+from blackboxml import naming, published
 from blackboxml.errors import NotARunError, UnsafePathError
 from blackboxml.files import Directory
 from blackboxml.model import LIMITS, MANIFEST, Limits
@@ -117,7 +117,9 @@ def _prove(directory: Directory, limits: Limits, level: Level) -> Hashable | Non
     """Return what kind of plain run this is if it is proved to be a valid one."""
     from blackboxml.validation.proof import prove
 
-    return prove(directory) if level == "full" and limits == LIMITS else None
+    # What is proved are the rules of the version that is written.
+    plain = level == "full" and limits == LIMITS and published.newest() == published.VERSION
+    return prove(directory) if plain else None
 
 
 def unreadable(path: Path, level: Level, reason: str) -> Report:
@@ -127,21 +129,29 @@ def unreadable(path: Path, level: Level, reason: str) -> Report:
     return Report(path, level, "unreadable", reason, [], outcomes)
 
 
-@cache
 def checkable() -> Mapping[str, str]:
     """Return the rules that can be decided from the files of a run, and how each is checked."""
+    return _checkable(published.newest())
+
+
+@cache
+def _checkable(_: str) -> Mapping[str, str]:
     from blackboxml.validation.catalogue import rules
 
     return {rule.id: rule.checked for rule in rules() if rule.checked in CHECKED}
 
 
-@cache
 def choose(level: Level, ignore: tuple[str, ...]) -> Mapping[str, Outcome]:
     """Return the rules that are not asked for, and what is said of them.
 
     Raises:
         ValueError: If there is no such level or rule; it names the nearest.
     """
+    return _choose(level, ignore, published.newest())
+
+
+@cache
+def _choose(level: Level, ignore: tuple[str, ...], _: str) -> Mapping[str, Outcome]:
     if level not in LEVELS:
         message = f"there is no level {level!r}; the levels are {', '.join(LEVELS)}"
         raise ValueError(message)
