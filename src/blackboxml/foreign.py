@@ -265,7 +265,7 @@ def recall(run: ForeignRun, own: Mapping[str, Any]) -> None:
         if isinstance(own.get(name), dict):
             setattr(run, name, own[name])
     if isinstance(own.get("id"), str):
-        run.extra["id"] = own["id"]
+        run.extra["blackbox_id"] = own["id"]
     if isinstance(tree := own.get("config"), dict):
         with suppress(ConfigError):
             run.config = decode_config(tree)
@@ -294,11 +294,3 @@ def points(
     found = columns(table, group)
     for start in range(0, table.num_rows, _BATCH):
         yield table.slice(start, _BATCH), found
-
-
-def superseded(run: RunReader) -> int:
-    """Return how many points of a run its effective history leaves out."""
-    return sum(
-        run.arrow(group, "all", ["seq"]).num_rows - run.arrow(group, "effective", ["seq"]).num_rows
-        for group in run.groups
-    )

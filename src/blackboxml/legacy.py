@@ -107,11 +107,12 @@ class _Scanner:
     def __init__(self, file: IO[bytes]) -> None:
         """Begin at the beginning."""
         self._file = file
-        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
         self._text = ""
         self._at = 0
         self._base = 0
         self._over = False
+        self._skipped = False
         self._number = 0
 
     def document(self) -> Iterator[Piece]:
@@ -120,31 +121,35 @@ class _Scanner:
             yield self._damage("it does not begin with an object")
         else:
             self._at += 1
-        while True:
-            try:
-                sign = self._peek()
-                if sign == "}":
-                    return
-                if not sign:
-                    yield self._damage("it ends too early")
-                    return
-                if sign == ",":
-                    self._at += 1
-                    continue
-                offset, key = self._offset(), self._value()
-                if self._peek() != ":":
-                    raise ValueError("a colon is missing")
+        while (sign := self._peek()) not in ("}", ""):
+            if sign == ",":
                 self._at += 1
-                sign = self._peek()
-                if key == "steps" and sign == "[":
-                    self._at += 1
-                    yield from self._steps()
-                else:
-                    yield Piece("member", key, self._value(), offset)
+                continue
+            try:
+                yield from self._member()
             except (ValueError, RecursionError) as error:
                 yield self._damage(str(error))
                 if self._find(_STEPS, _INDENTED):
                     yield from self._steps()
+        if not sign and not self._skipped:
+            yield self._damage("it ends too early")
+
+    def _member(self) -> Iterator[Piece]:
+        """Yield a member of the document, or the steps in it.
+
+        Raises:
+            ValueError: If it is damaged.
+            RecursionError: If it nests too deep.
+        """
+        offset, key = self._offset(), self._value()
+        if self._peek() != ":":
+            raise ValueError("a colon is missing")
+        self._at += 1
+        if self._peek() == "[" and key == "steps":
+            self._at += 1
+            yield from self._steps()
+        else:
+            yield Piece("member", key, self._value(), offset)
 
     def _steps(self) -> Iterator[Piece]:
         """Yield steps up to the end of their list."""
@@ -158,7 +163,12 @@ class _Scanner:
                 continue
             offset = self._offset()
             try:
-                yield Piece("step", self._number, self._value(), offset)
+                value = self._value()
+                sign = self._peek()
+                # What is cut at the very end is whole only if it has its bracket.
+                if sign not in (",", "]") and (sign or not isinstance(value, (dict, list))):
+                    raise ValueError("it has no end")
+                yield Piece("step", self._number, value, offset)
             except (ValueError, RecursionError) as error:
                 yield self._damage(f"step {self._number}: {error}")
                 if not self._find(_INDENTED, _COMPACT):
@@ -171,7 +181,7 @@ class _Scanner:
 
     def _offset(self) -> int:
         """Return the place in the file, in bytes."""
-        return self._base + len(self._text[: self._at].encode())
+        return self._base + len(self._text[: self._at].encode("utf-8", "surrogateescape"))
 
     def _more(self) -> bool:
         """Read on; tell whether there was anything."""
@@ -225,4 +235,5 @@ class _Scanner:
             self._at = max(self._at, len(self._text) - _LONGEST_TOKEN)
             if not self._more():
                 self._at = len(self._text)
+                self._skipped = True
                 return False

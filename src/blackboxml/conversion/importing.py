@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 EXTENSION: Final = "org.blackboxml.source"
 """The member of `extensions` that says where an imported run comes from."""
 
+_REFUSED: Final = "the format cannot hold it"
+_NO_VALUE: Final = "no value of the step can be held"
 _NO_TIME: Final = "the source gives no time; it is that of the item before, or of the start"
 
 
@@ -153,6 +155,7 @@ def _write(
         raise
     finally:
         sink.finish()
+    came_in.update(_left_out(ledger))
     if keep_source:
         for file in run.files:
             writer.log_media(
@@ -233,11 +236,11 @@ class _Sink:
             except MetricError as error:
                 self._ledger.lost(
                     "scalar",
-                    "the format cannot hold it",
+                    _REFUSED,
                     where=f"{name} at step {point.step}: {error}",
                 )
         if not kept:
-            self._ledger.lost("step", "no value of the step can be held", where=str(point.step))
+            self._ledger.lost("step", _NO_VALUE, where=str(point.step))
 
     def _take_medium(self, medium: Medium) -> None:
         kind = count_as(medium.kind)
@@ -256,7 +259,7 @@ class _Sink:
             )
         except MetricError as error:
             where = f"{medium.name} at step {medium.step}: {error}"
-            self._ledger.lost(kind, "the format cannot hold it", where=where)
+            self._ledger.lost(kind, _REFUSED, where=where)
 
     def _time(self, given: float | None) -> float:
         """Return the time of an item, in Unix seconds."""
@@ -266,6 +269,15 @@ class _Sink:
             self._came_in["time"] += 1
             self.last = given
         return self.last
+
+
+def _left_out(ledger: Ledger) -> Counter[Kind]:
+    """Return how many of each kind an importer itself left out: they were in the source as well."""
+    found: Counter[Kind] = Counter()
+    for remark, count in ledger.counts.items():
+        if remark.effect == "lost" and remark.what not in (_REFUSED, _NO_VALUE):
+            found[remark.kind] += count
+    return found
 
 
 def _chain(first: Item | None, rest: Iterator[Item]) -> Iterator[Item]:

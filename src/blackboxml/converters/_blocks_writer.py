@@ -67,8 +67,6 @@ class Writer:
         if count < self._written:
             what = "Blocks has one value of a key at a time; the last one is kept"
             ledger.lost("scalar", what, self._written - count)
-        if superseded := foreign.superseded(run):
-            ledger.lost("scalar", "Blocks has no place for superseded points", superseded)
         if attempts := len(run.manifest["attempts"]) - 1:
             ledger.lost("field", "Blocks knows no attempts of a run", attempts)
         self._status()

@@ -134,8 +134,6 @@ class Writer:
         if graphs > 1:
             what = "simplegrad has one computation graph a run; the last one is kept"
             self._ledger.lost("graph", what, graphs - 1)
-        if count := foreign.superseded(self._run):
-            self._ledger.lost("scalar", "simplegrad has no place for superseded points", count)
         if count := len(self._run.manifest["attempts"]) - 1:
             self._ledger.lost("field", "simplegrad knows no attempts of a run", count)
 

@@ -1,5 +1,8 @@
 """Runs of blackboxml 0.5, both ways, and of 0.2.
 
+A step of 0.5 is a place in a list. Where that is not the step of a run, an export says it by a
+member `_step` among the metrics, which an import takes for the step.
+
 0.5 wrote a folder `<name>_<YYYYMMDD_HHMMSS>` with one `run.json` of all steps; what stands in it is
 described by `blackboxml.legacy` (https://pypi.org/project/blackboxml/0.5.2/, store.py and
 tracker.py). 0.2 wrote `metrics_<YYYYMMDD_HHMMSS>.json`: the last values of a Keras training with
@@ -19,7 +22,7 @@ from blackboxml import manifest as manifests
 from blackboxml.errors import BlackboxError, FormatError
 from blackboxml.interchange import MEDIA_KINDS, ForeignRun, Medium, Point, fingerprint
 from blackboxml.legacy import scan_legacy
-from blackboxml.model import MANIFEST, SCRATCH
+from blackboxml.model import INT64_MAX, INT64_MIN, MANIFEST, SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,6 +46,7 @@ _FINAL: Final = re.compile(rb'\s*\{\s*"experiment"\s*:.*"final_logs"\s*:\s*\{', 
 _HISTORY: Final = re.compile(rb'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*\[')
 _FILE: Final = re.compile(r"metrics_(\d{8}_\d{6})\.json")
 _STAMP: Final = "%Y%m%d_%H%M%S"
+_STEP: Final = "_step"
 _TOLERANCE: Final = 0.001
 _KNOWN: Final = frozenset(["name", "tags", "environment", "start", "end", "steps"])
 _LOCAL: Final = "a time without its offset from UTC is taken as UTC"
@@ -171,7 +175,8 @@ def _items(file: Path, remarks: list[tuple[Any, ...]], ledger: Ledger) -> Iterat
     for piece in scan_legacy(file):
         if piece.kind == "damage":
             where = f"{file.name}: byte {piece.offset}: {piece.key}"
-            ledger.unreadable("step" if seen else "field", "a part that is damaged", where=where)
+            kind: Kind = "step" if piece.key.startswith("step ") else "field"
+            ledger.unreadable(kind, "a part that is damaged", where=where)
         elif piece.kind == "member":
             if seen and piece.key not in _KNOWN | {"model", "duration_seconds"}:
                 what = "a member behind the steps is left out"
@@ -183,6 +188,8 @@ def _items(file: Path, remarks: list[tuple[Any, ...]], ledger: Ledger) -> Iterat
 
 def _step(step: int, value: Any, name: foreign.Names, ledger: Ledger) -> Iterator[Item]:
     """Yield what stands in one step."""
+    if isinstance(value, dict) and type(said := value.get(_STEP)) is int and _is_step(said):
+        step, value = said, {key: each for key, each in value.items() if key != _STEP}
     if not isinstance(value, dict) or not value:
         yield foreign.to_medium(name("step"), value, step, None, ledger)
         return
@@ -197,6 +204,11 @@ def _step(step: int, value: Any, name: foreign.Names, ledger: Ledger) -> Iterato
     if metrics:
         yield Point(step, None, metrics)
     yield from others
+
+
+def _is_step(number: int) -> bool:
+    """Tell whether a number can be a step."""
+    return INT64_MIN <= number <= INT64_MAX
 
 
 def _remark(remarks: list[tuple[Any, ...]], ledger: Ledger) -> None:
@@ -363,8 +375,6 @@ class _Writer:
         for name in ("exception", "lineage"):
             if run.manifest.get(name):
                 ledger.lost("field", f"0.5 has no {name}")
-        if count := foreign.superseded(run):
-            ledger.lost("scalar", "0.5 has no place for superseded points", count)
         if count := len(run.manifest["attempts"]) - 1:
             ledger.lost("field", "0.5 knows no attempts of a run", count)
 
@@ -372,26 +382,23 @@ class _Writer:
         """Write the points in the order of the history, each with the media of its step."""
         media = self._media()
         waiting = next(media, None)
-        moved = others = 0
+        others = 0
         for record in self._run.records():
             while waiting is not None and waiting[0] < record.step:
                 waiting = self._alone(waiting, media)
-            step: dict[str, Any] = dict(record.metrics)
+            found: dict[str, Any] = dict(record.metrics)
             for metric, statistics in record.ranks.items():
-                step |= {f"{metric}/{key}": value for key, value in statistics.items()}
+                found |= {f"{metric}/{key}": value for key, value in statistics.items()}
                 what = "statistics across ranks become metrics of their own"
                 self._ledger.changed("scalar", what, len(statistics), where=metric)
-            while waiting is not None and waiting[0] == record.step and waiting[1] not in step:
-                step[waiting[1]] = waiting[2]
+            while waiting is not None and waiting[0] == record.step and waiting[1] not in found:
+                found[waiting[1]] = waiting[2]
                 waiting = next(media, None)
-            moved += record.step != self._count
             others += record.rank != 0
-            self._put(step)
+            self._put(record.step, found)
             self._ledger.lost("time", "0.5 keeps no times of steps")
         while waiting is not None:
             waiting = self._alone(waiting, media)
-        if moved:
-            self._ledger.lost("step", "a step of 0.5 is a place in the list", moved)
         if others:
             self._ledger.lost("field", "0.5 knows no ranks; their points are kept", others)
 
@@ -405,13 +412,18 @@ class _Writer:
         while following is not None and following[0] == step and following[1] not in found:
             found[following[1]] = following[2]
             following = next(media, None)
-        whole = list(found) == ["step"] and not isinstance(found["step"], str)
-        self._put(found["step"] if whole else found)
+        whole = list(found) == ["step"] and not isinstance(value, str) and step == self._count
+        self._put(step, value if whole else found)
         return following
 
-    def _put(self, step: Any) -> None:
+    def _put(self, step: int, found: Any) -> None:
         """Write one step."""
-        self._file.write(f"{',' if self._count else ''}\n    {_dump(step, 4)}")
+        if isinstance(found, dict) and _STEP in found:
+            self._ledger.lost("scalar", "a metric has the name that 0.5 is told the step by")
+            found = {key: each for key, each in found.items() if key != _STEP}
+        if step != self._count:
+            found = {_STEP: step, **found}
+        self._file.write(f"{',' if self._count else ''}\n    {_dump(found, 4)}")
         self._count += 1
 
     def _media(self) -> Iterator[tuple[int, str, Any]]:

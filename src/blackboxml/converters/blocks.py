@@ -20,7 +20,7 @@ from blackboxml.converters._blocks_pickle import Made, UnsafePickleError, load, 
 from blackboxml.converters._blocks_value import Values, is_pickle
 from blackboxml.converters._blocks_writer import OWN, SCHEMA, Writer
 from blackboxml.database import Source, has_tables, salvage
-from blackboxml.errors import FormatError
+from blackboxml.errors import ConversionError, FormatError
 from blackboxml.interchange import ForeignRun, fingerprint
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from blackboxml.reader import RunReader
 
 EXTRA: Final = None
+
+SUFFIXES: Final = (".sqlite",)
+"""Of a target that is a log unless another format is named."""
 
 FILE: Final = "blocks_log.sqlite"
 """The database that is made in a folder."""
@@ -401,14 +404,14 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
         options: None are known.
 
     Raises:
-        FormatError: If the target is there and is another database.
+        ConversionError: If the target is there and is another database.
         OSError: If the target cannot be written.
     """
     del options
     path = target / FILE if target.is_dir() or not target.suffix else target
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and path.stat().st_size and not has_tables(path, _TABLES):
-        raise FormatError(f"{path} is no log of Blocks; name another target")
+        raise ConversionError(f"{path} is no log of Blocks; name another target")
     try:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=_TIMEOUT)) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -421,5 +424,5 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
                 connection.execute("ROLLBACK")
                 raise
     except sqlite3.Error as error:
-        raise FormatError(f"{path} cannot be written: {error}") from None
+        raise ConversionError(f"{path} cannot be written: {error}") from None
     return path

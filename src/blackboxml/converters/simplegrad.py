@@ -18,7 +18,7 @@ from blackboxml import foreign
 from blackboxml.converters._simplegrad_row import Decoder
 from blackboxml.converters._simplegrad_writer import EXTRA, MEDIA, SCHEMA, STATUS, Writer
 from blackboxml.database import ALL, Source, has_tables, salvage, tables
-from blackboxml.errors import FormatError
+from blackboxml.errors import ConversionError, FormatError
 from blackboxml.interchange import ForeignRun
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from blackboxml.interchange import Item, Kind, Ledger
     from blackboxml.reader import RunReader
+
+SUFFIXES: Final = (".db",)
+"""Of a target that is an experiment unless another format is named."""
 
 FILE: Final = "blackboxml.db"
 """The database that is made in a folder."""
@@ -39,7 +42,7 @@ _TABLES: Final = {
 _OWN: Final = "blackboxml_runs"
 _TIMEOUT: Final = 120.0
 
-__all__ = ["EXTRA", "members", "read", "recognise", "write"]
+__all__ = ["EXTRA", "SUFFIXES", "members", "read", "recognise", "write"]
 
 
 def recognise(path: Path) -> bool:
@@ -244,7 +247,7 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
         options: None are known.
 
     Raises:
-        FormatError: If the target is there and is another database.
+        ConversionError: If the target is there and is another database.
         MissingDependencyError: If there are images and Pillow is not installed.
         OSError: If the target cannot be written.
     """
@@ -253,7 +256,7 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
     path.parent.mkdir(parents=True, exist_ok=True)
     there = path.exists() and path.stat().st_size > 0
     if there and not has_tables(path, _TABLES):
-        raise FormatError(f"{path} is no database of simplegrad; name another target")
+        raise ConversionError(f"{path} is no database of simplegrad; name another target")
     try:
         with closing(sqlite3.connect(path, isolation_level=None, timeout=_TIMEOUT)) as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -266,5 +269,5 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
                 connection.execute("ROLLBACK")
                 raise
     except sqlite3.Error as error:
-        raise FormatError(f"{path} cannot be written: {error}") from None
+        raise ConversionError(f"{path} cannot be written: {error}") from None
     return path
