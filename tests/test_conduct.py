@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,11 +18,14 @@ from blackboxml.errors import RunIsLiveError
 from blackboxml.journal import encode
 from blackboxml.pack import pack
 from blackboxml.seal import seal
+from blackboxml.validation import validate_all
 from tests.histories import end, header, point, write
+from tests.validation import runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from blackboxml.validation.report import Level
 
 DOCUMENTS = ("run.json", "config.json")
 
@@ -340,3 +345,97 @@ def test_files_without_a_rule_are_ignored(tmp_path: Path) -> None:
         for run in (open_run(plain), open_run(full))
     ]
     assert found[0] == found[1]
+
+
+# -- validating
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    return runs.record(tmp_path)
+
+
+def outcomes(path: Path, level: Level = "full") -> dict[str, tuple[str, str | None]]:
+    found = validate(path, level=level).outcomes
+    return {rule: (outcome.state, outcome.why) for rule, outcome in found.items()}
+
+
+@pytest.mark.rule("BB-VAL-001")
+def test_values_are_compared_unless_the_caller_asks_for_less(sealed: Path) -> None:
+    runs.edit_table(sealed, lambda table: runs.with_value(table, "loss", 2, 9.5))
+    assert runs.rules(validate(sealed)) == {"BB-SEA-004"}
+    for level in ("schema", "structure", "integrity"):
+        assert validate(sealed, level=level).problems == []
+
+
+@pytest.mark.rule("BB-VAL-002")
+def test_one_value_among_many_is_found_wherever_it_is(tmp_path: Path) -> None:
+    lines = [header(), *(point(seq, {"train/loss": seq / 7}) for seq in range(70_000)), end(70_000)]
+    path = write(tmp_path / "run", {"metrics.jsonl": b"".join(lines)})
+    seal(path)
+    assert validate(path).problems == []
+    for row in (0, 40_001, 69_999):
+        spoiled = Path(shutil.copytree(path, tmp_path / str(row)))
+        runs.edit_table(spoiled, lambda table, row=row: runs.with_value(table, "loss", row, -1.0))
+        (problem,) = validate(spoiled).problems
+        assert (problem.rule, problem.file) == ("BB-SEA-004", "train.parquet")
+        assert f"row {row}:" in problem.message
+
+
+@pytest.mark.rule("BB-VAL-008", "BB-VAL-009")
+def test_what_was_not_looked_at_has_not_passed_and_says_why(sealed: Path) -> None:
+    whole = outcomes(sealed)
+    assert {state for state, _ in whole.values()} == {"passed", "not_applicable"}
+    passed = {rule for rule, (state, _) in whole.items() if state == "passed"}
+    assert {"BB-TAB-004", "BB-DAT-010", "BB-SEA-004", "BB-INT-009"} <= passed
+
+    low = outcomes(sealed, "schema")
+    assert low["BB-SEA-004"] == ("skipped", "looked at from level full on")
+    assert {rule for rule, (state, _) in low.items() if state == "passed"} < passed
+
+    runs.edit_bytes(sealed, "train.parquet", lambda data: runs.flipped(data, len(data) // 2))
+    damaged = outcomes(sealed)
+    assert damaged["BB-INT-009"][0] == "failed"
+    for rule in ("BB-TAB-003", "BB-TAB-004", "BB-TAB-011", "BB-TAB-017", "BB-SEA-004"):
+        state, why = damaged[rule]
+        assert state == "skipped"
+        assert "train.parquet" in str(why)
+
+    (sealed / "run.json").write_bytes(b"{")
+    lost = outcomes(sealed)
+    assert lost["BB-MAN-009"][0] == lost["BB-SEA-006"][0] == "skipped"
+    for found in (low, damaged, lost):
+        assert all(why for state, why in found.values() if state == "skipped")
+
+
+@pytest.mark.rule("BB-VAL-010", "BB-VAL-011")
+def test_each_run_of_many_has_its_verdict(tmp_path: Path, sealed: Path) -> None:
+    live = RunWriter.create(tmp_path, "live")
+    files = {"metrics.jsonl": header() + point(0, {"a": 1}) + end(1)}
+    damaged = {"metrics.jsonl": files["metrics.jsonl"].replace(b'"a":1', b'"a":2')}
+    newer = header(format={"name": "blackbox-journal", "version": "2.0", "features": []})
+    for name, content in (("damaged", damaged), ("newer", files | {"metrics.1.jsonl": newer})):
+        write(tmp_path / name, content)
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
+    os.mkfifo(hostile / "run.json")
+    (hostile / "metrics.jsonl").symlink_to("/dev/zero")
+    both = {"metrics.jsonl": damaged["metrics.jsonl"], "metrics.1.jsonl": newer}
+    write(tmp_path / "both", both)
+    (tmp_path / "empty").mkdir()
+    expected = {
+        sealed: "valid",
+        tmp_path / "damaged": "invalid",
+        tmp_path / "newer": "unsupported",
+        tmp_path / "both": "invalid",
+        tmp_path / "empty": "unreadable",
+        tmp_path / "nowhere": "unreadable",
+        hostile: "invalid",
+        live.path: "incomplete",
+    }
+    for jobs in (1, 2):
+        reports = list(validate_all(expected, jobs=jobs))
+        assert [(each.path, each.verdict) for each in reports] == list(expected.items())
+        assert all(each.reason for each in reports if each.verdict not in {"valid", "invalid"})
+    live.finish()
+    assert validate(live.path).verdict == "valid"

@@ -160,7 +160,10 @@ def test_an_unknown_kind_is_noted(ended: Path) -> None:
     report = validate(ended)
     assert report.ok
     assert rules(report) == {"BB-JNL-011"}
-    assert "teleport" in report.problems[0].message
+    (problem,) = report.problems
+    assert "teleport" in problem.message
+    before = (ended / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:POINT]
+    assert (problem.line, problem.offset) == (POINT + 1, sum(map(len, before)))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from blackboxml.merge import find_journals
 from blackboxml.model import JOURNAL_FORMAT, MEDIA_FORMAT
 from blackboxml.seal import Sealing, Spill
 from blackboxml.validation.document import check_schema, check_version
+from blackboxml.validation.merge import good_lines
 from blackboxml.validation.subject import Visible, checks
 
 if TYPE_CHECKING:
@@ -167,11 +168,20 @@ def _note_unknown_kinds(subject: Subject) -> None:
     members = schema.load("defs")["$defs"]["record"]["properties"]
     kinds = members.keys() - _FRAME - {"ranks"}
     for scan in subject.scans:
-        for event in scan.events:
-            if kinds.isdisjoint(event):
-                kind = ", ".join(sorted(event.keys() - _FRAME))
-                message = f"a record of the unknown kind {kind:.80} is ignored"
-                subject.report("BB-JNL-011", message, scan.journal.name, severity="warning")
+        unknown = {event["seq"]: event for event in scan.events if kinds.isdisjoint(event)}
+        if not unknown:
+            continue
+        for line in good_lines(subject, scan.journal):
+            if line.seq in unknown:
+                kind = ", ".join(sorted(unknown[line.seq].keys() - _FRAME))
+                subject.report(
+                    "BB-JNL-011",
+                    f"a record of the unknown kind {kind:.80} is ignored",
+                    line.file,
+                    severity="warning",
+                    line=line.number,
+                    offset=line.offset,
+                )
 
 
 class _Nothing(Spill):

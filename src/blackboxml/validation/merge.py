@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blackboxml import naming
 from blackboxml.errors import JournalError
@@ -221,29 +222,44 @@ def check_process(subject: Subject, session: list[JournalFile]) -> None:
 
 def check_copies(subject: Subject, session: list[JournalFile]) -> None:
     """Check that a record in several journals is the same in all."""
-    previous: tuple[int, str, bytes] | None = None
-    streams = (_records(subject, journal) for journal in session)
-    for seq, name, line in heapq.merge(*streams, key=lambda record: record[0]):
-        if previous is not None and previous[0] == seq and previous[2] != line:
-            message = f"record {seq} differs from the one of {previous[1]}"
-            subject.report("BB-MRG-005", message, name)
-        previous = seq, name, line
+    previous: Line | None = None
+    streams = (good_lines(subject, journal) for journal in session)
+    for line in heapq.merge(*streams, key=lambda each: each.seq):
+        if previous is not None and previous.seq == line.seq and previous.text != line.text:
+            message = f"record {line.seq} differs from the one of {previous.file}"
+            where, number = line.offset, line.number
+            subject.report("BB-MRG-005", message, line.file, line=number, offset=where)
+        previous = line
 
 
-def _records(subject: Subject, journal: JournalFile) -> Iterator[tuple[int, str, bytes]]:
-    """Yield `seq`, file and text of the good lines of a journal, ascending."""
+class Line(NamedTuple):
+    """A good line of a journal: its record's `seq`, its text, and where it stands."""
+
+    seq: int
+    text: bytes
+    file: str
+    number: int
+    offset: int
+
+
+def good_lines(subject: Subject, journal: JournalFile) -> Iterator[Line]:
+    """Yield the good lines of a journal after its header, as long as their `seq` ascends."""
     last = -1
+    number = 1 if journal.start else 0
     limit = subject.limits.line_bytes
     with subject.directory.reading(journal.name) as descriptor:
         for block in read_blocks(descriptor, journal.start, line_bytes=limit):
-            for line in block.data.split(b"\n")[:-1]:
-                try:
-                    seq = decode(line).get("seq")
-                except JournalError:
-                    continue
-                if type(seq) is int and seq > last:
-                    last = seq
-                    yield seq, journal.name, line
+            offset = block.offset
+            *texts, cut = block.data.split(b"\n")
+            number += bool(cut)  # a line that is longer than the limit comes alone
+            for text in texts:
+                number += 1
+                with contextlib.suppress(JournalError):
+                    seq = decode(text).get("seq")
+                    if type(seq) is int and seq > last:
+                        last = seq
+                        yield Line(seq, text, journal.name, number, offset)
+                offset += len(text) + 1
 
 
 def _check_end(subject: Subject, session: list[Scan]) -> None:
