@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ _BLOCK_BYTES = 4 * 2**20
 _TAIL_BYTES = 2**16
 _FLOAT_INT64 = float(2**63)
 _INT32_MAX = 2**31 - 1
+_DIGITS = re.compile(rb"[0-9a-f]{8}")
 # orjson reads an integer beyond 64 bits as a float; such a line goes through the json module.
 _LONG_INTEGER = re.compile(rb"[:,\[]\s*-?[0-9]{19,}\s*[,}\]]")
 
@@ -89,6 +91,9 @@ def decode(line: bytes) -> dict[str, Any]:
         message = "the line does not end in a checksum"
         raise JournalError(message, "BB-JNL-003")
     if b"%08x" % crc32(head) != line[-10:-2]:
+        if not _DIGITS.fullmatch(line[-10:-2]):
+            message = f"the checksum is {line[-10:-2]!r}, wanted eight digits of 0-9 and a-f"
+            raise JournalError(message, "BB-JNL-003")
         message = f"the checksum is {line[-10:-2]!r}, the bytes give {crc32(head):08x}"
         raise JournalError(message, "BB-JNL-004")
     return parse(line)
@@ -110,12 +115,8 @@ def parse(line: bytes) -> dict[str, Any]:
             or _LONG_INTEGER.search(line)
         ):
             document = json.loads(line, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except RecursionError:
-        message = "the line is nested too deep"
-        raise JournalError(message, "BB-JNL-001") from None
-    except ValueError as error:
-        message = f"the line is not strict JSON: {error}"
-        raise JournalError(message, "BB-JNL-001") from None
+    except (RecursionError, ValueError) as error:
+        raise _describe(line, error) from None
     if not isinstance(document, dict):
         message = f"the line holds {type(document).__name__}, wanted an object"
         raise JournalError(message, "BB-JNL-001")
@@ -205,9 +206,14 @@ def read_record(document: dict[str, Any], rank: int, attempt: int, limits: Limit
         message = f'"step" is {step!r}, wanted an integer of 64 bits'
         raise JournalError(message)
     metrics = document["metrics"]
-    if not isinstance(metrics, dict) or len(metrics) > limits.metrics_per_record:
-        message = f'"metrics" is not an object of at most {limits.metrics_per_record:,} members'
+    if not isinstance(metrics, dict):
+        message = f'"metrics" is {metrics!r:.80}, wanted an object'
         raise JournalError(message)
+    if len(metrics) > limits.metrics_per_record:
+        message = (
+            f'"metrics" has {len(metrics):,} members, {limits.metrics_per_record:,} are accepted'
+        )
+        raise JournalError(message, "BB-LIM-001")
     ranks = document.get("ranks", {})
     if not isinstance(ranks, dict):
         message = '"ranks" is not an object'
@@ -242,7 +248,8 @@ def check_sequence(document: dict[str, Any]) -> tuple[int, float]:
     time: Any = document.get("time")
     if not _is_int(seq) or seq < 0:
         message = f'"seq" is {seq!r}, wanted an integer from 0'
-        raise JournalError(message)
+        whole = isinstance(seq, float) and seq.is_integer()
+        raise JournalError(message, "BB-JNL-013" if whole else "BB-JNL-007")
     if isinstance(time, bool) or not isinstance(time, int | float):
         message = f'"time" is {time!r}, wanted Unix seconds'
         raise JournalError(message)
@@ -391,6 +398,38 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise ValueError(message)
             seen.add(key)
     return document
+
+
+def _describe(line: bytes, error: Exception) -> JournalError:
+    """Return what is wrong with a line that the parsers do not take: its JSON, or a limit."""
+    beyond: list[str] = []
+
+    def number(token: str) -> float:
+        value = float(token)
+        if not -_FLOAT_INT64 < value < _FLOAT_INT64 and (
+            math.isinf(value) or token.lstrip("-").isdecimal()
+        ):
+            beyond.append(token)
+        return value
+
+    try:
+        json.loads(
+            line.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_int=number,
+            parse_float=number,
+        )
+    except RecursionError:
+        return JournalError("the line is nested too deep", "BB-LIM-001")
+    except ValueError:
+        pass
+    else:
+        if "ecursion" in str(error):
+            return JournalError("the line is nested too deep", "BB-LIM-001")
+        if beyond:
+            return JournalError(f"{beyond[0]:.40} is beyond 64 bits", "BB-JNL-012")
+    return JournalError(f"the line is not strict JSON: {error}", "BB-JNL-001")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -58,6 +58,9 @@ ORDER: Final = (
 )
 """The members in the order in which they are written."""
 
+_ENDING: Final = ("status", "end", "exception")
+_LASTING: Final = ("duration_seconds",)
+
 SEALED: Final = ("sealed", "groups", "journals", "files")
 """The members that only a sealed run has."""
 
@@ -213,6 +216,26 @@ def open_history(
         found.append(Problem("BB-MAN-013", "error", message, MANIFEST))
         manifest = rebuild(directory, journals) or manifest
     return manifest, journals
+
+
+def open_proven(
+    directory: Directory, limits: Limits = LIMITS, problems: list[Problem] | None = None
+) -> tuple[Manifest, list[JournalFile]]:
+    """Return the same for a reader: how a run ended, the journals know better than the manifest.
+
+    Args and errors are those of `open_history`.
+    """
+    found = problems if problems is not None else []
+    manifest, journals = open_history(directory, limits, found)
+    proven = None if "sealed" in manifest else rebuild(directory, journals)
+    if proven is None or proven["status"] == "running":
+        return manifest, journals
+    if all(manifest.get(key) == proven.get(key) for key in _ENDING):
+        return manifest, journals
+    message = f"the manifest says {manifest['status']}, the journals end {proven['status']}"
+    found.append(Problem("BB-MAN-013", "warning", message, MANIFEST))
+    kept = {key: each for key, each in manifest.items() if key not in (*_ENDING, *_LASTING)}
+    return kept | {key: proven[key] for key in (*_ENDING, *_LASTING) if key in proven}, journals
 
 
 def unusable(document: Manifest, limits: Limits = LIMITS) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blackboxml import manifest as manifests
-from blackboxml import naming
+from blackboxml import naming, published
 from blackboxml.config import decode_config
 from blackboxml.errors import (
     Findings,
@@ -98,9 +98,10 @@ class RunReader:
         self._directory = Directory(path)
         self._watch = Watch()
         self._decoded: tuple[Snapshot, Decoded] | None = None
-        self._manifest, self._journals = manifests.open_history(
+        self._manifest, self._journals = manifests.open_proven(
             self._directory, limits, self.problems
         )
+        self._note_newer()
 
     def __repr__(self) -> str:
         """Return name, status and place."""
@@ -390,12 +391,23 @@ class RunReader:
 
     # -- how
 
+    def _note_newer(self) -> None:
+        """Report documents of a minor version that came after this library."""
+        headers = {each.name: each.header.document for each in self._journals if each.header}
+        for file, document in {MANIFEST: self._manifest, **headers}.items():
+            version = document.get("format", {}).get("version")
+            if isinstance(version, str) and published.is_newer(version):
+                message = f"it is of version {version}, newer than {published.newest()}"
+                where = "/format/version"
+                problem = Problem("BB-VER-003", "warning", message, file, pointer=where)
+                self.problems.append(problem)
+
     def _refresh(self) -> None:
         """Look at the files again, if there is anything new."""
         state = _state(self._directory)
         if state == getattr(self, "_state", None):
             return
-        self._manifest, self._journals = manifests.open_history(
+        self._manifest, self._journals = manifests.open_proven(
             self._directory, self._limits, self.problems
         )
         self._state = state

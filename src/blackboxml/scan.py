@@ -145,6 +145,8 @@ class Scan:
                 message = f"the line is longer than {self.limits.line_bytes:,} bytes"
                 raise JournalError(message, "BB-JNL-002")
             document = decode(line)
+            if "seq" not in document and "format" in document:
+                raise JournalError("a header stands here, wanted a record", "BB-JNL-005")
             check_sequence(document)
             record = self._interpret(document)
         except JournalError as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from blackboxml import process
 from blackboxml.journal import read_tail
+from blackboxml.model import MANIFEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +78,8 @@ def determine(
         if stated in ENDED:
             return Verdict(cast("ReaderStatus", stated), "the manifest says so")
         attempts = manifest["attempts"]
-        return _alive(attempts[-1].get("process", {}) if attempts else {}, "the manifest")
+        identity = attempts[-1].get("process", {}) if attempts else {}
+        return _observe(directory, MANIFEST, identity, watch or Watch())
     for journal in reversed(attempt):
         with directory.reading(journal.name) as descriptor:
             last = next(read_tail(descriptor, journal.start), {})
@@ -89,7 +91,8 @@ def determine(
     for entry in manifest["attempts"]:
         if entry.get("attempt") == newest.attempt and entry.get("status") in ENDED:
             return Verdict(entry["status"], "the manifest says so")
-    return _observe(directory, newest, watch or Watch())
+    identity = newest.header.process if newest.header else {}
+    return _observe(directory, newest.name, identity, watch or Watch())
 
 
 def _newest_attempt(journals: Sequence[JournalFile]) -> list[JournalFile]:
@@ -106,18 +109,24 @@ def _newest_attempt(journals: Sequence[JournalFile]) -> list[JournalFile]:
     return [own[ordinal] for ordinal in sorted(own)]
 
 
-def _observe(directory: Directory, journal: JournalFile, watch: Watch) -> Verdict:
-    """Return what the process table and the journal say of a writer that wrote no end."""
-    with directory.reading(journal.name) as descriptor:
+def _observe(directory: Directory, name: str, identity: dict[str, Any], watch: Watch) -> Verdict:
+    """Return what the process table and a file say of a writer that wrote no end.
+
+    Args:
+        directory: The run.
+        name: The newest journal; the manifest if there is none, whose time of change is no proof.
+        identity: The process of the writer.
+        watch: What this reader saw before; updated.
+    """
+    with directory.reading(name) as descriptor:
         status = os.fstat(descriptor)
-    identity = journal.header.process if journal.header else {}
-    verdict = _alive(identity, journal.name, status.st_mtime)
+    verdict = _alive(identity, name, None if name == MANIFEST else status.st_mtime)
     if verdict.status != "stale":
         return verdict
     silence = watch.silence(status)
     if silence < STALE_SECONDS:
-        return Verdict("running", f"{journal.name} changed {silence:.0f} s ago")
-    return Verdict("stale", f"{journal.name} has not changed for {silence:.0f} s")
+        return Verdict("running", f"{name} changed {silence:.0f} s ago")
+    return Verdict("stale", f"{name} has not changed for {silence:.0f} s")
 
 
 def _alive(identity: dict[str, Any], source: str, modified: float | None = None) -> Verdict:
