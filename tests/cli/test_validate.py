@@ -90,6 +90,7 @@ def test_a_finding_says_where_what_is_wanted_and_what_mends_it(
     assert finding[4] == f"    mend    blackbox repair {path} -o {path}.repaired"
 
 
+@pytest.mark.rule("BB-VAL-012")
 def test_an_incomplete_run_is_undecided_unless_it_is_accepted(here: Path) -> None:
     writer = alive()
     path = str(writer.path)
@@ -99,6 +100,7 @@ def test_an_incomplete_run_is_undecided_unless_it_is_accepted(here: Path) -> Non
     assert main(["validate", path]) == 0
 
 
+@pytest.mark.rule("BB-VAL-012")
 def test_a_run_of_a_newer_version_is_undecided(here: Path) -> None:
     path = record()
     manifest = path / "run.json"
@@ -107,6 +109,7 @@ def test_a_run_of_a_newer_version_is_undecided(here: Path) -> None:
     assert main(["validate", str(path), "--accept-incomplete"]) == 3
 
 
+@pytest.mark.rule("BB-VAL-012")
 def test_a_folder_without_a_run_is_undecided(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

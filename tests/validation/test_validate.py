@@ -392,6 +392,7 @@ def crc(data: bytes) -> int:
 # -- the report
 
 
+@pytest.mark.rule("BB-VAL-003")
 def test_nothing_in_the_run_is_changed(
     ended: Path, sealed: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +436,7 @@ def test_a_report_is_written_as_json(sealed: Path) -> None:
     }
 
 
+@pytest.mark.rule("BB-VAL-007")
 def test_findings_are_bounded_and_counted(ended: Path) -> None:
     header = runs.lines(ended)[0]
     runs.write_lines(ended, [header, *[b"damage\n"] * (MOST_OF_A_KIND + 5)])
@@ -517,6 +519,7 @@ def test_a_report_says_which_rules_were_checked(recorded: dict[str, Path]) -> No
     assert all(found <= specified() for found in checked.values())
 
 
+@pytest.mark.rule("BB-VAL-006")
 def test_what_only_should_be_is_never_an_error() -> None:
     text = "".join(
         path.read_text("utf-8")
