@@ -7,6 +7,7 @@ as bytes.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from functools import cache
@@ -46,6 +47,9 @@ _LISTED: Final = (
 _TRACKED: Final = 3
 _ORDERED, _NAMED = 0x04, 0x10
 """Flags of a link: its order is told, and in which characters its name is."""
+_PAGE: Final = re.compile(rb"(?:\x15[\x80-\xff]*[\x00-\x7f]){4}\x1c\x15([\x80-\xff]*[\x00-\x7f])")
+"""The header of a data page: four numbers, the fourth its checksum, then how many values it has."""
+
 _CHUNKED: Final = 2
 _KNOWN: Final = frozenset(
     (
@@ -96,11 +100,20 @@ def is_table(
         wanted = [*index.values(), *(each.values for each in columns)]
         group = file.metadata.row_group(0)  # only now: the library may end over damaged ones
         return all(map(_holds, read.columns, wanted)) and all(
-            column.compression == "ZSTD" and pages_in(data, column)
+            column.compression == "ZSTD" and (_is_one_page(data, column) or pages_in(data, column))
             for column in map(group.column, range(group.num_columns))
         )
     except (pa.ArrowException, *_GIVE_UP):
         return False
+
+
+def _is_one_page(data: bytes, column: pq.ColumnChunkMetaData) -> bool:
+    """Tell whether a column is one page with a checksum that holds all rows."""
+    found = _PAGE.match(data, column.data_page_offset)
+    if found is None or column.has_dictionary_page:
+        return False
+    rows = sum((byte & 0x7F) << 7 * at for at, byte in enumerate(found[1]))
+    return bool(rows == 2 * column.num_values)  # signed numbers are spelled twice as large
 
 
 def _declares(file: pq.ParquetFile, rows: int, columns: Sequence[Column], said: bytes) -> bool:

@@ -13,13 +13,16 @@ from xml.etree import ElementTree as ET
 
 from blackboxml.validation.catalogue import rule
 from blackboxml.validation.renderers import file_path, place, run_path
+from blackboxml.validation.report import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from blackboxml.errors import Problem
-    from blackboxml.validation.report import Outcome, Report
+    from blackboxml.validation.report import Report
+
+_FAILED: Final = Outcome("failed")
 
 # What XML 1.0 cannot hold, not even escaped.
 _UNFIT: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -47,7 +50,7 @@ def _add_suite(top: ET.Element, report: Report, base: Path) -> None:
     found: dict[str, list[Problem]] = {}
     for problem in report.problems:
         found.setdefault(problem.rule, []).append(problem)
-    for name, outcome in report.outcomes.items():
+    for name, outcome in {**dict.fromkeys(found, _FAILED), **report.outcomes}.items():
         if outcome.state != "not_applicable":
             lines = [_line(report, problem, base) for problem in found.get(name, [])]
             _add_case(suite, path, name, outcome, lines)

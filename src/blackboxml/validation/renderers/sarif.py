@@ -79,7 +79,7 @@ def _rule(name: str) -> dict[str, Any]:
         "help": {"text": f"{known.text}\n\nblackbox rules {known.id} says more."},
         "helpUri": f"{_SITE}spec/1.0/{known.chapter}",
         "defaultConfiguration": {"level": "error" if known.absolute else "warning"},
-        "properties": {"tags": [known.chapter, known.applies_to, known.checked]},
+        "properties": {"tags": sorted({known.chapter, known.applies_to, known.checked})},
     }
 
 
