@@ -40,7 +40,7 @@ export function readJournal(file, named) {
       if (journal.lines === 1) {
         journal.refused = reasonToRefuse(document);
         if (journal.refused) break;
-        if (valid(document, 'journal-header.schema.json') && Number.isFinite(Number(document.get('time')))) {
+        if (isHeader(document)) {
           journal.header = document;
           least = document.get('first_seq');
           continue;
@@ -92,6 +92,13 @@ function parseLine(bytes) {
   const document = parseJson(bytes);
   if (document instanceof Map) return document;
   throw new Damage('no JSON object');
+}
+
+// With these a journal can be merged; whatever else is wrong with a header costs no record.
+function isHeader(document) {
+  const definition = { run: 'run', rank: 'index', attempt: 'index', first_seq: 'count', time: 'time' };
+  return formatNamed(document, 'blackbox-journal') !== null && Number.isFinite(Number(document.get('time')))
+    && Object.entries(definition).every(([key, name]) => valid(document.get(key), `defs.schema.json#/$defs/${name}`));
 }
 
 function reasonToRefuse(document) {

@@ -13,6 +13,7 @@ import { formatNamed, refusal } from './versions.mjs';
 export { Refused } from './files.mjs';
 
 const MAX_DOCUMENT = 16 * 2 ** 20;
+const MANIFEST = 'manifest.schema.json';
 const SEALED = ['sealed', 'groups', 'journals', 'files'];
 
 /** All that a run holds. Throws `Refused` if the directory is no run, or one of a version this reader does not know. */
@@ -46,11 +47,11 @@ class Reader {
     markEffective(history);
     const { groups, dropped } = toGroups(history, this.manifest?.get('groups'), this.packed);
     if (dropped) this.report(null, `${dropped} names beyond the limit of metrics are left out`);
-    const first = own.find((journal) => journal.header)?.header.get('run');
+    const first = own.find((journal) => journal.header)?.header.get('run') ?? new Map();
     return {
       id,
-      name: this.manifest?.get('name') ?? first?.get('name') ?? null,
-      tags: this.manifest?.get('tags') ?? first?.get('tags') ?? [],
+      name: this.manifest?.get('name') ?? first.get('name') ?? null,
+      tags: this.manifest?.get('tags') ?? (validMember('tags', first.get('tags'), MANIFEST) ? first.get('tags') : []),
       environment: this.manifest?.get('environment') ?? new Map(),
       ...outcome(journals, history, this.manifest),
       config: this.readConfig(),
@@ -122,7 +123,7 @@ class Reader {
   usableMembers(document) {
     const usable = new Map();
     for (const [name, value] of document) {
-      if (validMember(name, value, 'manifest.schema.json')) usable.set(name, value);
+      if (validMember(name, value, MANIFEST)) usable.set(name, value);
       else this.report('run.json', `${name} is not valid`);
     }
     if (!SEALED.every((name) => usable.has(name))) for (const name of SEALED) usable.delete(name);
