@@ -172,16 +172,16 @@ def load_cases(folder: Path) -> list[dict[str, Any]]:
 def uncovered(rules: list[Rule], cases: list[dict[str, Any]]) -> list[str]:
     """Return what a corpus lacks: cases that break a rule, and neighbours that keep it.
 
-    A case shows that a rule is checked if it is about the rule and expects a finding of it; its
-    neighbour is a valid case that is about the rule and expects none.
+    A case shows that a rule is checked if it is about the rule and expects a finding of it. Its
+    neighbour is about the rule too and expects none; nothing else is wrong with it.
     """
     breaking, keeping = set(), set()
     for case in cases:
         found = {finding["rule"] for finding in case["expect"]["findings"]}
-        if case["category"] == "valid" and case["rule"] not in found:
-            keeping.add(case["rule"])
-        elif case["category"] != "valid" and case["rule"] in found:
+        if case["rule"] in found:
             breaking.add(case["rule"])
+        elif case["expect"]["verdict"] in {"valid", "incomplete"}:
+            keeping.add(case["rule"])
     lacking = []
     for rule in rules:
         if rule["checked"] == "behaviour":
