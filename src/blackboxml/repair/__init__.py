@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import secrets
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,12 +120,19 @@ def _diagnosed(path: Path, limits: Limits, *, force: bool) -> Iterator[tuple[Cas
 
 
 def _kept(case: Case) -> dict[str, int]:
-    """Return what the mended run holds, as far as it was counted."""
-    histories = [each for each in (case.metrics, case.media) if each is not None]
-    return {
-        kind: sum(history.kept[kind] for history in histories)
-        for kind in ("records", "events", "values")
-    }
+    """Return what the mended run holds; nothing where there is nothing to mend."""
+    from blackboxml.repair.lines import contents
+    from blackboxml.repair.tables import merged
+
+    total: Counter[str] = Counter()
+    if not case.actions:
+        return {}
+    for history in (case.metrics, case.media):
+        total.update(history.kept if history is not None else {})
+    if case.metrics is None:  # a packed run that stays so
+        for _, record, _ in merged(case.known.tables, case.known.events):
+            total.update(contents(record))
+    return {kind: total[kind] for kind in ("records", "events", "values")}
 
 
 def _in_place(case: Case, mode: str, progress: Callable[[float], None] | None) -> RepairReport:

@@ -64,9 +64,11 @@ class Build:
         self.aside: list[str] = []
         self.report: Report | None = None
         self._case = case
-        self._mode = mode
         self._place = place
         self._in_place = in_place
+        # What is kept aside of the checksums is a new file, which the manifest has to list.
+        aside = in_place and SUMS in case.directory.names()
+        self._mode = "list" if mode == "sums" and aside else mode
 
     def run(self, progress: Callable[[float], None] | None) -> Report:
         """Build and validate.
@@ -104,9 +106,12 @@ class Build:
         names = {target.name for target in case.targets if target.changed} | case.removed
         for history in (case.metrics, case.media):
             names |= {name for name, size in (history.torn if history else {}).items() if size}
-        kinds = {action.kind for action in case.actions}
-        if kinds & {"mend-manifest", "seal", "sums"}:
-            names |= self._derived() if case.sealed else {MANIFEST}
+        if any(action.kind == "mend-manifest" for action in case.actions):
+            names.add(MANIFEST)
+        if self._mode == "sums":
+            names.add(SUMS)
+        elif self._mode != "none":
+            names |= self._derived()
         return {name for name in names if name in case.links or self._is_file(name)}
 
     def _is_file(self, name: str) -> bool:
@@ -308,7 +313,7 @@ def settle(directory: Directory, manifest: Manifest, journals: Sequence[JournalF
             entry |= {"status": "interrupted", "end": entry["start"]}
     manifest["attempts"] = [entries[attempt] for attempt in sorted(entries)]
     last = manifest["attempts"][-1]
-    manifest.setdefault("start", manifest["attempts"][0]["start"])
+    manifest["start"] = manifest["attempts"][0]["start"]
     for key in ("status", "end", "exception"):
         manifest.pop(key, None)
         if key in last:
@@ -322,7 +327,8 @@ def _entry(directory: Directory, old: Manifest | None, session: list[JournalFile
     headers = [journal.header for journal in session if journal.header is not None]
     entry = dict(old) if old is not None else {"attempt": session[0].attempt, "status": "running"}
     if headers:
-        entry.setdefault("start", manifests.timestamp(headers[0].time))
+        if "start" not in entry or "time" not in headers[0].losses.assumed:
+            entry["start"] = manifests.timestamp(headers[0].time)
         entry["process"] = headers[0].process
     last = headers[-1].time if headers else manifests.seconds(str(entry["start"]))
     end: dict[str, Any] | None = None

@@ -234,6 +234,8 @@ def _damaged_files(case: Case, target: Target) -> list[str]:
 def _about_config(case: Case) -> Iterator[Action]:
     """Yield what is done to the configuration."""
     why = {each.rule for each in case.errors if each.file == CONFIG}
+    if case.is_as_sealed(CONFIG):
+        why.discard("BB-INT-009")
     if why and CONFIG in case.directory.names():
         case.removed.add(CONFIG)
         text = "put it aside: a damaged configuration cannot be mended"
@@ -272,7 +274,7 @@ def _about_seal(case: Case) -> Iterator[str]:
         yield "seal"
     if "sealed" not in case.manifest:
         yield "seal"
-    yield from (_call(problem, derived, own, journals) for problem in case.errors)
+    yield from (_call(case, problem, derived, own, journals) for problem in case.errors)
     case.actions += [
         _note(case, problem)
         for problem in case.errors
@@ -280,19 +282,25 @@ def _about_seal(case: Case) -> Iterator[str]:
         and problem.file not in derived | own | {SUMS}
         and (case.raw or problem.file != MANIFEST)
         and not any(problem.file in target.damaged for target in case.targets)
+        and not case.is_as_sealed(problem.file)
     ]
 
 
-def _call(problem: Problem, derived: set[str], own: set[str], journals: set[str]) -> str:
+def _call(
+    case: Case, problem: Problem, derived: set[str], own: set[str], journals: set[str]
+) -> str:
     """Return what a finding calls for.
 
     Args:
+        case: The run.
         problem: The finding.
         derived: Tables and datasets.
         own: Files that are mended or put aside.
         journals: Journals of any kind.
     """
     if problem.file == SUMS or (problem.file, problem.rule) == (MANIFEST, "BB-INT-009"):
+        return "sums"
+    if problem.rule == "BB-INT-009" and case.is_as_sealed(problem.file):
         return "sums"
     if problem.file in derived | journals | {MANIFEST, ""} or problem.rule == "BB-SEA-006":
         return "seal"

@@ -137,6 +137,8 @@ def _good_members(target: Target, history: History) -> dict[str, Any]:
 
 def _is_certain(key: str, target: Target, known: Known) -> bool:
     """Tell whether other files prove a number of the header."""
+    if key == "rank":
+        return target.header is None  # the file name says it
     if key == "attempt":
         return target.rank == 0 and target.attempt in known.attempts
     if key == "first_seq":

@@ -405,13 +405,21 @@ class History:
             last.lost_from = end
 
     def _length(self, targets: list[Target], held: list[Range]) -> tuple[int, bool]:
-        """Return how many records there were at least, and whether that is all of them."""
+        """Return how many records there were at least, and whether that is all of them.
+
+        The manifest counts what was there when the run was sealed. What a journal states as lost
+        that has changed since may have been lost before or after that.
+        """
         end = max([held[-1][1] + 1 if held else 0, *(each.first_seq for each in targets)])
         entries = [each.entry for each in targets if each.entry is not None]
-        if not entries or all(each.name in self.known.trusted for each in targets):
+        trusted = [each for each in targets if each.name in self.known.trusted]
+        if not entries or len(trusted) == len(targets):
             return end, False
+        before = ranges.union(*(stated_ranges(each.stated, "lost") for each in trusted))
         stated = ranges.union(*(stated_ranges(each.stated, "lost") for each in targets))
-        return max(end, sum(each["records"] for each in entries) + ranges.count(stated)), True
+        total = sum(each["records"] for each in entries) + ranges.count(before)
+        told = max(end, stated[-1][1] + 1 if stated else 0)
+        return max(end, total), len(stated) == len(before) or told >= total
 
     def _broke_off(self, last: Target) -> bool:
         """Tell whether an attempt lacks an end that it must have had."""

@@ -1,8 +1,9 @@
 """A mended run put in place of the damaged one, file by file, safe to be killed at any instant.
 
-What changes is kept aside first. Journals come next, as they are the truth, then the manifest, then
-what is made from them, and the checksums last. A repair that is killed in between leaves a run that
-the next repair brings to the same end: no step takes away what a later one needs.
+What changes is kept aside first. Journals come next, as they are the truth; what goes is removed;
+then come the manifest, what is made from journals, and the checksums. A repair that is killed in
+between leaves a run that the next repair brings to the same end: no step takes away what a later
+one needs.
 """
 
 from __future__ import annotations
@@ -42,13 +43,18 @@ def put_in_place(directory: Directory, place: Path) -> list[str]:
             _move(directory, place, name)
         _sync_folders(directory, kept)
         gone = [name for name, mode in entries_below(directory) if name not in entries]
-        for name in (each for each in moved if each != SUMS):
+        journals = [name for name in moved if _order(name) < _order(MANIFEST)]
+        for name in journals:
             _move(directory, place, name)
-            _sync_folders(directory, [name])
+        directory.sync()
         for name in gone:
             if not _is_folder(directory.path / name):
                 os.unlink(directory.path / name)
         directory.sync()
+        for name in moved[len(journals) :]:
+            if name != SUMS:
+                _move(directory, place, name)
+                _sync_folders(directory, [name])
         if SUMS in moved:
             _move(directory, place, SUMS)
             directory.sync()
@@ -64,7 +70,7 @@ def _order(name: str) -> tuple[int, str]:
         return 0, name
     if parse_journal_name(name, "media") is not None:
         return 1, name
-    return 2 + (name != MANIFEST), name
+    return 2 + (name != MANIFEST), "" if name == MANIFEST else name
 
 
 def _move(directory: Directory, place: Path, name: str) -> None:
