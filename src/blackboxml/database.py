@@ -29,6 +29,9 @@ MOST_BYTES: Final = 64 * 2**20
 ALL: Final = (-(2**63), 2**63 - 1)
 """The bounds of `rowid`."""
 
+ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged database raises; the second where it names what is no text."""
+
 _MAGIC: Final = b"SQLite format 3\0"
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 _TRIES: Final = 5
@@ -60,7 +63,7 @@ def has_tables(path: Path, wanted: dict[str, set[str]]) -> bool:
             return False
         with closing(Source(path).connect()) as found:
             return _holds(found, wanted)
-    except (sqlite3.Error, OSError, FormatError):
+    except (*ERRORS, OSError, FormatError):
         return False
 
 
@@ -213,7 +216,7 @@ def salvage(
     connection: sqlite3.Connection,
     query: str,
     parameters: tuple[Any, ...],
-    lost: Callable[[int, int, sqlite3.Error], None],
+    lost: Callable[[int, int, Exception], None],
     bounds: tuple[int, int] = ALL,
 ) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a table in order of `rowid`, going around those that cannot be read.
@@ -233,10 +236,20 @@ def salvage(
             for row in connection.execute(ordered, (*parameters, first, last)):
                 first = row[0] + 1
                 yield row
-        except sqlite3.Error as error:
-            beyond = _beyond(connection, f"{ordered} LIMIT 1", parameters, first, last)
-            lost(first, beyond - 1, error)
-            first = beyond
+        except ERRORS as error:
+            # The module has looked one row ahead: the one before the damage is still to come.
+            query = f"{ordered} LIMIT 1"
+            try:
+                row = connection.execute(query, (*parameters, first, last)).fetchone()
+            except ERRORS:
+                beyond = _beyond(connection, query, parameters, first, last)
+                lost(first, beyond - 1, error)
+                first = beyond
+            else:
+                if row is None:
+                    return
+                first = row[0] + 1
+                yield row
         else:
             return
 
@@ -249,7 +262,7 @@ def _beyond(
     def is_good(start: int) -> bool:
         try:
             connection.execute(query, (*parameters, start, last)).fetchone()
-        except sqlite3.Error:
+        except ERRORS:
             return False
         return True
 

@@ -14,7 +14,7 @@ from blackboxml.journal import spell
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.interchange import Item, Kind, Ledger
     from blackboxml.model import Number
 
 _COLOURS: Final = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to the colour type of PNG
@@ -62,7 +62,7 @@ class Decoder:
         if point is not None:
             yield point
 
-    def _number(self, value: object, row: int) -> Number | None:
+    def _number(self, value: object, row: int, kind: Kind = "scalar") -> Number | None:
         """Return a value of a metric, or None if it is none.
 
         NumPy's scalars other than float64 stand in the database as their bytes.
@@ -74,12 +74,12 @@ class Decoder:
         found = _unpack(value)
         if found is not None:
             what = "the bytes of a NumPy scalar, whose type is not said, are read as the likeliest"
-            self._ledger.changed("scalar", what, where=f"records, row {row}")
+            self._ledger.changed(kind, what, where=f"row {row}")
         return found
 
     def _whole(self, value: object, row: int) -> int:
         """Return a step."""
-        number = self._number(value, row)
+        number = value if isinstance(value, float) else self._number(value, row, "step")
         where = f"step of row {row}"
         if number is None or not math.isfinite(number):
             self._ledger.unreadable(
@@ -96,7 +96,7 @@ class Decoder:
 
     def _time(self, value: object, row: int) -> float | None:
         """Return a time."""
-        number = self._number(value, row)
+        number = self._number(value, row, "time")
         if number is None or not math.isfinite(number):
             self._ledger.unreadable("time", "a time that is no number", where=f"row {row}")
             return None

@@ -36,6 +36,7 @@ MEDIA: Final = {
 _MODES: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 _IMAGE_DIMENSIONS: Final = 3
 _MOST_PIXELS: Final = 2**26
+_MICROSECOND: Final = 1.1e-6
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -148,7 +149,11 @@ class Writer:
         if status not in ("running", "completed", "failed"):
             what = "simplegrad knows no such status and says failed; it is kept beside"
             self._ledger.changed("status", what, where=status)
-        values = (run.name, run.start.timestamp(), STATUS.get(status, "failed"), json.dumps(plain))
+        # A manifest has microseconds; a run of simplegrad goes back with all its digits.
+        start, said = run.start.timestamp(), foreign.origin(run, EXTRA).get("created_at")
+        if isinstance(said, float) and abs(said - start) <= _MICROSECOND:
+            start = said
+        values = (run.name, start, STATUS.get(status, "failed"), json.dumps(plain))
         found = connection.execute(
             "SELECT o.run_id, r.id FROM blackboxml_runs o LEFT JOIN runs r ON r.id = o.run_id "
             "WHERE o.id = ?",
@@ -252,11 +257,14 @@ class Writer:
                 if array.dtype == "uint8" and array.ndim == _IMAGE_DIMENSIONS:
                     height, width, channels = array.shape
                     pixels = width, height, channels, array.tobytes()
+            known: Kind = kind if kind in MEDIA_KINDS else "artifact"  # type: ignore[assignment]
             if pixels is None:
-                known: Kind = kind if kind in MEDIA_KINDS else "artifact"  # type: ignore[assignment]
                 what = f"simplegrad has no table for a medium of the kind {kind}"
                 self._ledger.lost(known, what, where=record.name)
             else:
+                if kind != "array":
+                    what = "the pixels of a picture are kept, and not its file"
+                    self._ledger.changed(known, what, where=record.name)
                 self._insert("images", record, *pixels)
         return 0
 

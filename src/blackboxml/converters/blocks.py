@@ -19,7 +19,7 @@ from blackboxml import foreign
 from blackboxml.converters._blocks_pickle import Made, UnsafePickleError, load, simplify
 from blackboxml.converters._blocks_value import Values, is_pickle
 from blackboxml.converters._blocks_writer import OWN, SCHEMA, Writer
-from blackboxml.database import Source, has_tables, salvage
+from blackboxml.database import ERRORS, Source, has_tables, salvage
 from blackboxml.errors import ConversionError, FormatError
 from blackboxml.interchange import ForeignRun, fingerprint
 
@@ -73,7 +73,10 @@ def read(path: Path) -> Iterator[ForeignRun]:
         OSError: If it cannot be read.
     """
     if has_tables(path, _TABLES):
-        yield from _Database(path).runs()
+        try:
+            yield from _Database(path).runs()
+        except ERRORS as error:
+            raise FormatError(f"{path} is damaged: {error}") from None
         return
     try:
         data = _pickled(path)
@@ -234,10 +237,10 @@ class _Database:
             try:
                 for uuid, count, last in connection.execute(query):
                     self._sizes[str(uuid)] = count, last
-            except sqlite3.Error as error:
+            except ERRORS as error:
                 self._gaps.append(f"entries: {error}")
 
-    def _lose(self, first: int, last: int, error: sqlite3.Error) -> None:
+    def _lose(self, first: int, last: int, error: Exception) -> None:
         """Note rows that cannot be read."""
         self._gaps.append(f"status, rows {first} to {last}: {error}")
 
@@ -311,7 +314,7 @@ class _Database:
             for key in _ENDS:
                 try:
                     row = connection.execute(query, (uuid, last, key)).fetchone()
-                except sqlite3.Error:
+                except ERRORS:
                     row = None
                 if row is not None:
                     found[key] = Values(None).decode(row[0])
@@ -338,7 +341,7 @@ class _Database:
             for row in connection.execute(query, bound):
                 count += 1
                 yield row
-        except sqlite3.Error:
+        except ERRORS:
             with closing(sqlite3.connect("")) as scratch:
                 scratch.execute("CREATE TABLE entries (uuid, time, key, value)")
                 rows = salvage(
@@ -356,7 +359,7 @@ class _Database:
                     if at >= count:
                         yield row
 
-    def _tell(self, ledger: Ledger | None, first: int, last: int, error: sqlite3.Error) -> None:
+    def _tell(self, ledger: Ledger | None, first: int, last: int, error: Exception) -> None:
         """Enter rows that cannot be read."""
         if ledger is not None:
             where = f"{self._path.name}: entries, rows {first} to {last}: {error}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml import foreign
 from blackboxml.converters._simplegrad_row import Decoder
 from blackboxml.converters._simplegrad_writer import EXTRA, MEDIA, SCHEMA, STATUS, Writer
-from blackboxml.database import ALL, Source, has_tables, salvage, tables
+from blackboxml.database import ALL, ERRORS, Source, has_tables, salvage, tables
 from blackboxml.errors import ConversionError, FormatError
 from blackboxml.interchange import ForeignRun
 
@@ -78,11 +78,11 @@ def read(path: Path) -> Iterator[ForeignRun]:
             for row in found:
                 yield experiment.run(row, gaps, orphans)
                 gaps, orphans = [], {}
-    except sqlite3.Error as error:
+    except ERRORS as error:
         raise FormatError(f"{path} is damaged: {error}") from None
 
 
-def _gap(first: int, last: int, error: sqlite3.Error) -> str:
+def _gap(first: int, last: int, error: Exception) -> str:
     """Describe rows that cannot be read."""
     return f"rows {first} to {last}: {error}"
 
@@ -118,7 +118,7 @@ class _Experiment:
         query = f"SELECT run_id, min(rowid), max(rowid), count(*) FROM {table} GROUP BY run_id"  # noqa: S608 - a constant
         try:
             return {row[0]: row[1:] for row in self._connection.execute(query)}
-        except sqlite3.Error:
+        except ERRORS:
             return {}
 
     def rows(
@@ -140,7 +140,7 @@ class _Experiment:
             used = {
                 row[0] for row in self._connection.execute("SELECT DISTINCT metric_id FROM records")
             }
-        except sqlite3.Error:
+        except ERRORS:
             used = set(self.names)
         idle = [name for metric, name in self.names.items() if metric not in used]
         if idle:
@@ -159,6 +159,8 @@ class _Experiment:
         _, number, name, created, status, config = row
         own = self._own.get(number, {})
         extra: dict[str, Any] = {"run_id": number, "status": status, **orphans}
+        if _is_time(created):
+            extra["created_at"] = created
         tree = foreign.parse(config)
         if not isinstance(tree, dict):
             extra["config"] = config if isinstance(config, str) else repr(config)
@@ -206,7 +208,7 @@ class _Experiment:
         with self.source.connection() as connection:
 
             def rows(table: str) -> Iterator[tuple[Any, ...]]:
-                def lost(first: int, last: int, error: sqlite3.Error) -> None:
+                def lost(first: int, last: int, error: Exception) -> None:
                     kind: Kind = "scalar" if table == "records" else "artifact"
                     where = f"{self.source.path.name}: {table}, {_gap(first, last, error)}"
                     ledger.unreadable(kind, "rows that cannot be read", where=where)
