@@ -255,7 +255,7 @@ class _Stream:
         rest: list[Any] = []
         for value, _ in messages.read_values(event.data):
             if value.tag not in self.plugins:
-                rest += self._learn(value.tag, value.metadata, event.step, event.time)
+                yield from self._learn(value.tag, value.metadata, event.step, event.time)
             try:
                 found = self.media.read(value, event, self.plugins[value.tag])
             except messages.MalformedError as error:

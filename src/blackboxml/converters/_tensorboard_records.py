@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -43,6 +43,8 @@ FOOT: Final = 4
 """Bytes after it."""
 
 _BLOCK: Final = 256
+_SHORT: Final = 2**12  # bytes up to which a loop over them is faster than columns
+_BATCHED: Final = 2**14  # bytes of messages whose checksums are computed at once
 _SEGMENT: Final = 2**20  # bytes of a long message that are in memory in several forms
 _POLYNOMIAL: Final = 0x82F63B78  # of CRC-32C, lowest bit first
 _MASK: Final = 0xA282EAD8
@@ -101,6 +103,13 @@ def _operator(power: int) -> Words:
 
 
 @cache
+def _table() -> list[int]:
+    """Return what a byte contributes that none follows."""
+    found: list[int] = _positions()[0].tolist()
+    return found
+
+
+@cache
 def _start(length: int) -> int:
     """Return what the all-ones at the beginning and the end make of so many zero bytes."""
     register = np.array([_ALL_ONES], np.uint32)
@@ -118,6 +127,11 @@ def mask(crc: int) -> int:
 def checksum(data: bytes | memoryview) -> int:
     """Return the masked CRC-32C of some bytes, however many."""
     view, length = memoryview(data), len(data)
+    if length <= _SHORT:
+        register, table = _ALL_ONES, _table()
+        for byte in view:
+            register = table[(register ^ byte) & 255] ^ (register >> 8)
+        return mask(register ^ _ALL_ONES)
     operator = _operator(_SEGMENT.bit_length() - 1)
     first = length % _SEGMENT
     register = _contribution(view[:first])
@@ -153,7 +167,29 @@ def checksums(columns: Bytes) -> Words:
     found = np.full(count, _start(length), np.uint32)
     for k in range(length):
         found ^= positions[length - 1 - k][columns[k]]
-    rotated: Words = (found >> np.uint32(15)) | (found << np.uint32(17))
+    return _masked(found)
+
+
+def checksums_at(data: Bytes, starts: Rows, lengths: Rows) -> Words:
+    """Return the masked CRC-32C of messages of up to `_BATCHED` bytes, wherever they lie."""
+    positions, operator = _positions(), _operator(_BLOCK.bit_length() - 1)
+    found = np.zeros(len(starts), np.uint32)
+    ends, longest = starts + lengths, int(lengths.max(initial=0))
+    for end in range(-(-longest // _BLOCK) * _BLOCK, 0, -_BLOCK):  # of blocks, from the messages'
+        rows = np.flatnonzero(lengths > end - _BLOCK)
+        first = max(0, end - longest)
+        places = (ends[rows] - end)[None, :] + np.arange(first, _BLOCK)[:, None]
+        columns = np.where(places < starts[rows], 0, data[np.maximum(places, 0)])
+        part = np.zeros(len(rows), np.uint32)
+        for k, column in enumerate(columns, first):
+            part ^= positions[_BLOCK - 1 - k][column]
+        found[rows] = _advance(operator, found[rows]) ^ part
+    return _masked(found ^ np.array([_start(length) for length in lengths.tolist()], np.uint32))
+
+
+def _masked(crcs: Words) -> Words:
+    """Return checksums as they stand in a file."""
+    rotated: Words = (crcs >> np.uint32(15)) | (crcs << np.uint32(17))
     return rotated + np.uint32(_MASK)
 
 
@@ -326,16 +362,10 @@ def groups(chunk: Chunk, least: int, report: Report) -> Iterator[Group | tuple[i
         report: Called with where damaged data begin and end, and what it is.
     """
     data = np.frombuffer(chunk.data, np.uint8)
-    order = np.argsort(chunk.lengths, kind="stable")
-    lengths, firsts = np.unique(chunk.lengths[order], return_index=True)
-    for length, rows in zip(lengths.tolist(), np.split(order, firsts[1:]), strict=True):
+    single = np.zeros(len(chunk.lengths), bool)
+    for length, rows in by_length(chunk.lengths):
         if length > _BLOCK or len(rows) < least:
-            for row in rows.tolist():
-                start = int(chunk.starts[row])
-                if is_intact(chunk.data, start, start + length):
-                    yield row, chunk.data[start : start + length]
-                else:
-                    _report(chunk, row, report)
+            single[rows] = True
             continue
         places = chunk.starts[rows][None, :] + np.arange(length + FOOT)[:, None]
         columns = data[places]
@@ -345,6 +375,34 @@ def groups(chunk: Chunk, least: int, report: Report) -> Iterator[Group | tuple[i
             _report(chunk, row, report)
         whole = columns[:length] if good.all() else columns[:length, good]
         yield Group(rows[good], whole)
+    rows = np.flatnonzero(single)
+    good = _are_intact(chunk, data, rows)
+    for row, is_good in zip(rows.tolist(), good.tolist(), strict=True):
+        if is_good:
+            start = int(chunk.starts[row])
+            yield row, chunk.data[start : start + int(chunk.lengths[row])]
+        else:
+            _report(chunk, row, report)
+
+
+def by_length(lengths: Rows) -> Iterator[tuple[int, Rows]]:
+    """Yield each length, and which records have it."""
+    order = np.argsort(lengths, kind="stable")
+    distinct, firsts = np.unique(lengths[order], return_index=True)
+    yield from zip(distinct.tolist(), np.split(order, firsts[1:]), strict=True)
+
+
+def _are_intact(chunk: Chunk, data: Bytes, rows: Rows) -> npt.NDArray[np.bool_]:
+    """Tell of records whether their data agree with the checksum that follows them."""
+    starts, lengths = chunk.starts[rows], chunk.lengths[rows]
+    good = np.zeros(len(rows), bool)
+    small = lengths <= _BATCHED
+    feet = (starts + lengths)[small][:, None] + np.arange(FOOT)
+    good[small] = checksums_at(data, starts[small], lengths[small]) == data[feet].view("<u4")[:, 0]
+    for at in np.flatnonzero(~small).tolist():
+        start = int(starts[at])
+        good[at] = is_intact(chunk.data, start, start + int(lengths[at]))
+    return good
 
 
 def _report(chunk: Chunk, row: int, report: Report) -> None:
@@ -377,9 +435,7 @@ def seal_records(out: Bytes, starts: Rows, lengths: Rows) -> None:
         starts: Where the data of each begin.
         lengths: How many bytes they are.
     """
-    order: Any = np.argsort(lengths, kind="stable")
-    distinct, firsts = np.unique(lengths[order], return_index=True)
-    for length, rows in zip(distinct.tolist(), np.split(order, firsts[1:]), strict=True):
+    for length, rows in by_length(lengths):
         begin = starts[rows]
         head = np.frombuffer(length.to_bytes(8, "little"), np.uint8)
         crc = checksum(head.tobytes()).to_bytes(4, "little")
