@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import sys
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -61,7 +62,7 @@ def validate_all(
     choose(*options[:2])
     places = [Path(path) for path in paths]
     if jobs == 1 or len(places) <= 1:
-        return (_report(path, options) for path in places)
+        return (LOOK(path, options) for path in places)
     return _in_parallel(places, options, min(jobs or cores(), -(-len(places) // _CHUNK)))
 
 
@@ -73,6 +74,7 @@ def cores() -> int:
 
 
 Options = tuple[Level, tuple[str, ...], Limits]
+Look = Callable[[Path, Options], Report]
 
 
 def _in_parallel(places: Paths, options: Options, workers: int) -> Iterator[Report]:
@@ -84,7 +86,7 @@ def _in_parallel(places: Paths, options: Options, workers: int) -> Iterator[Repo
     try:
         while True:
             for chunk in islice(chunks, _AHEAD * workers - len(waiting)):
-                waiting.append((chunk, pool.submit(_reports, chunk, options)))
+                waiting.append((chunk, pool.submit(_reports, LOOK, chunk, options)))
             if not waiting:
                 return
             chunk, future = waiting.popleft()
@@ -95,7 +97,9 @@ def _in_parallel(places: Paths, options: Options, workers: int) -> Iterator[Repo
                 yield from _one_by_one(chunk, options)
                 pool = _pool(workers)
                 again = [each for each, _ in waiting]
-                waiting = deque((each, pool.submit(_reports, each, options)) for each in again)
+                waiting = deque(
+                    (each, pool.submit(_reports, LOOK, each, options)) for each in again
+                )
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -105,7 +109,7 @@ def _one_by_one(chunk: Paths, options: Options) -> Iterator[Report]:
     for path in chunk:
         pool = _pool(1)
         try:
-            yield pool.submit(_report, path, options).result()
+            yield pool.submit(LOOK, path, options).result()
         except BrokenProcessPool:
             yield unreadable(path, options[0], "the process that looked at it died")
         finally:
@@ -121,12 +125,12 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, context)
 
 
-def _reports(chunk: Paths, options: Options) -> list[Report]:
+def _reports(look: Look, chunk: Paths, options: Options) -> list[Report]:
     """Return the reports of some runs."""
-    return [_report(path, options) for path in chunk]
+    return [look(path, options) for path in chunk]
 
 
-def _report(path: Path, options: Options) -> Report:
+def report_of(path: Path, options: Options) -> Report:
     """Return the report of a run, also if there is none."""
     level, ignore, limits = options
     try:
@@ -134,3 +138,7 @@ def _report(path: Path, options: Options) -> Report:
     except (BlackboxError, OSError) as error:
         said = getattr(error, "strerror", None)
         return unreadable(path, level, said or str(error))
+
+
+LOOK: Look = report_of
+"""What gives the report of one run."""

@@ -80,8 +80,8 @@ def check_lines(subject: Subject) -> None:
         if not repeated and problem.rule != "BB-LAY-009":
             subject.problems.append(problem)
     identity = subject.manifest or {"id": stated or "", "name": ""}
-    sealing = Sealing(visible, identity, subject.journals, subject.limits, None)
-    if subject.sealed is not None and not subject.packed:
+    sealing = Sealing(visible, identity, subject.journals, subject.limits, subject.progress)
+    if subject.sealed is not None and not subject.packed and subject.deeper:
         spill = subject.spill = subject.stack.enter_context(Spill(subject.scratch(), "rows"))
     else:
         spill = _Nothing()

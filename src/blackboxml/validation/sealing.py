@@ -72,7 +72,7 @@ def check_groups(subject: Subject) -> None:
         _skip_unknown(subject, *known, "BB-GRP-006", "BB-GRP-007")
         return
     if spill is None:
-        return  # packed
+        return  # packed, or not asked for
     if why := _unlike(subject):
         subject.skip(why, *known, "BB-GRP-006", "BB-GRP-007")
         return
@@ -84,7 +84,8 @@ def check_groups(subject: Subject) -> None:
     said = described(subject.scans)
     run = {key: sealed[key] for key in ("id", "name")}
     _check_names(subject, sealed["groups"])
-    for name, group in subject.groups.items():
+    for place, (name, group) in enumerate(subject.groups.items()):
+        subject.progress(0.5 + 0.5 * place / len(subject.groups))
         entry = sealed["groups"].get(name)
         if entry is None:
             continue
@@ -242,7 +243,7 @@ def _differs(
 def check_packed(subject: Subject) -> None:
     """Check the tables and events of a packed run."""
     sealed = subject.sealed
-    if sealed is None or not subject.packed:
+    if sealed is None or not subject.packed or not subject.deeper:
         _skip_unknown(subject, "BB-SEA-009")
         return
     from blackboxml.validation.packing import check_tables

@@ -198,7 +198,8 @@ def _validate(
 
     active = frozenset(checkable().keys() - left_out.keys())
     with contextlib.ExitStack() as stack:
-        subject = Subject(directory, limits, stack, active=active)
+        deeper = any(checkable()[rule] != CHECKED[0] for rule in active)
+        subject = Subject(directory, limits, stack, active=active, deeper=deeper)
         if progress is not None:
             subject.progress = progress
         for check in CHECKS:

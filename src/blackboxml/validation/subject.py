@@ -52,6 +52,7 @@ class Subject:
         changed: Files whose size or digest is not the recorded one, or that are missing.
         refusals: What the system said of files that it did not let us read, by path.
         active: The rules that are asked for.
+        deeper: Whether they are more than those of documents and lines by themselves.
         unsupported: Whether the manifest needs a newer reader, and with it the run.
         life: Why the run has not ended in order, None if it has.
         progress: Is told the share of the work that is done.
@@ -73,6 +74,7 @@ class Subject:
     changed: set[str] = field(default_factory=set)
     refusals: dict[str, str] = field(default_factory=dict)
     active: frozenset[str] = frozenset()
+    deeper: bool = True
     unsupported: bool = False
     life: str | None = None
     progress: Callable[[float], None] = _silent
@@ -155,6 +157,9 @@ class Subject:
         """
         entry = (self.sealed or {"files": {}})["files"].get(name, {})
         sound = name in self.files and name not in self.changed
+        if name in self.refusals:
+            self.skip(f"{name} cannot be read: {self.refusals[name]}", *rules)
+            return False
         if sound and "BB-INT-009" not in self.active:
             size, digest = self.digest(name)
             sound = size == entry.get("bytes") and digest == entry.get("sha256", digest)
