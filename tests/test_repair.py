@@ -23,6 +23,7 @@ from blackboxml.errors import (
     NotARunError,
     RepairError,
     RunIsLiveError,
+    SealError,
     UnsupportedVersionError,
 )
 from blackboxml.journal import decode
@@ -556,8 +557,14 @@ def test_a_run_with_stated_losses_is_sealed_and_not_packed(
     repair(path, in_place=True)
     seal(path)
     assert validate(path).verdict == "valid"
-    with pytest.raises(BlackboxError, match="damage"):
+    with pytest.raises(SealError, match="damage"):
         pack(path)
+    assumed = shutil.copytree(templates["ended"], tmp_path / "assumed")
+    spoil("metrics.r1.jsonl", 0)(assumed)
+    repair(assumed, in_place=True)
+    with pytest.raises(SealError, match=r"metrics\.r1\.jsonl states"):
+        pack(assumed)
+    assert (assumed / JOURNAL).exists()
 
 
 def test_unknown_members_and_files_survive(templates: dict[str, Path], tmp_path: Path) -> None:

@@ -177,6 +177,12 @@ def _pack(directory: Directory, limits: Limits) -> Manifest:
             "would lose what can still be told from them"
         )
         raise SealError(message)
+    if stated := [each.name for each in journals if each.header and each.header.losses]:
+        message = (
+            f"{directory.path} lacks what {stated[0]} states as lost since a repair; its journals "
+            "are kept, as tables cannot say so"
+        )
+        raise SealError(message)
     if any("events" not in entry for entry in manifest["journals"]):
         sealing.keep_exact()
         manifest["journals"] = journal_entries(sealing.scans)

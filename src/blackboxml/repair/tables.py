@@ -136,6 +136,7 @@ class TableSource:
         """Return a column of a row group if nothing speaks against it."""
         try:
             column = file.read_row_group(at, columns=[name]).column(0)
+            column.validate()
         except _ERRORS:
             return None
         if len(column) != rows or (place < len(INDEX) and column.null_count):
