@@ -59,7 +59,7 @@ def _read(subject: Subject) -> Any:
     """Return the document, `_NONE` if there is none to judge."""
     try:
         data = subject.directory.read(CONFIG, subject.limits.config_bytes)
-        return parse(data, subject.limits.depth)
+        return parse(data, subject.limits.depth, shorten=True)
     except LimitError as error:
         subject.report("BB-LIM-001", str(error), CONFIG)
     except OSError as error:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from blackboxml import published
 from blackboxml.dataset import COORDINATES, DIMENSION, Dataset, filled, variables
 from blackboxml.errors import TableError
 from blackboxml.model import DATASET_FORMAT, VERSION
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _VALUES: Final = ("BB-SEA-004", "BB-DAT-010")
 _BATCH_ROWS: Final = 65_536
+_VERSION: Final = re.compile("[0-9]+[.][0-9]+")
 _COORDINATE_TYPES = {"step": "int64", "time": "float64", "rank": "int32", "attempt": "int32"}
 _TYPES = {pa.float64(): "float64", pa.int64(): "int64", pa.bool_(): "int8"}
 _ROOT = {"format": DATASET_FORMAT, "version": VERSION}
@@ -70,6 +73,8 @@ class _Check:
 
     def run(self, files: GroupFiles, spill: Spill) -> None:
         """Look at the whole, then at each variable, then at the values."""
+        if not self._check_version():
+            return
         self._check_root()
         file = self._dataset.file
         check_dimension(file, self._report)
@@ -100,6 +105,19 @@ class _Check:
         where = "" if variable is None else f"variable {variable!r:.80}: "
         cure = self._subject.cure
         self._subject.report(rule, where + message, self._name, severity=severity, cure=cure)
+
+    def _check_version(self) -> bool:
+        """Tell whether a dataset is of a version that may be judged."""
+        version = plain_text(self._dataset.attributes().get("version"))
+        if not isinstance(version, str) or not _VERSION.fullmatch(version):
+            return True  # the root says what is wrong with it
+        if version.partition(".")[0] != VERSION.partition(".")[0]:
+            self._report("BB-VER-001", f"it is of version {version}, which is not known")
+            return False
+        if published.is_newer(version):
+            message = f"it is of version {version}, newer than {published.newest()}"
+            self._report("BB-VER-003", message, severity="warning")
+        return True
 
     def _check_root(self) -> None:
         """Check what the file says of itself."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from blackboxml import published, schema
-from blackboxml.errors import UnsupportedVersionError
+from blackboxml.errors import LimitError, UnsupportedVersionError
 from blackboxml.journal import check_format
 
 if TYPE_CHECKING:
@@ -35,15 +35,17 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_MESSAGE: Final = 300
 
 
-def parse(data: bytes, depth: int) -> Any:
+def parse(data: bytes, depth: int, *, shorten: bool = False) -> Any:
     """Return a JSON document.
 
     Args:
         data: The whole file.
         depth: Most levels of arrays and objects.
+        shorten: Take the first digits of an integer that has thousands, rather than refuse it.
 
     Raises:
-        ValueError: Saying why it is no strict JSON document in UTF-8 of at most that depth.
+        LimitError: If it is nested deeper.
+        ValueError: Saying why it is no strict JSON document in UTF-8.
     """
     document = _parse_canonical(data, depth)
     if document is not _OTHER:
@@ -59,13 +61,13 @@ def parse(data: bytes, depth: int) -> Any:
             data.decode(),
             object_pairs_hook=_unique,
             parse_constant=_refuse,
-            parse_int=_integer,
+            parse_int=_shortened if shorten else _integer,
         )
     except RecursionError:
-        raise ValueError(f"it is nested deeper than {depth} levels") from None
+        raise LimitError(f"it is nested deeper than {depth} levels") from None
     for _, value, level in walk(document):
         if level > depth:
-            raise ValueError(f"it is nested deeper than {depth} levels")
+            raise LimitError(f"it is nested deeper than {depth} levels")
         texts = [value] if isinstance(value, str) else value if isinstance(value, dict) else []
         if any(_SURROGATE.search(text) for text in texts):
             raise ValueError("it holds a lone surrogate, which is no Unicode")
@@ -155,15 +157,16 @@ def check_version(
         name: Name of the format that it has to be.
         file: Where it stands.
         rule: The rule that is broken by a document of another format.
-        line: Its line in the file.
+        line: Its line in the file, which is the first if it has lines.
     """
+    offset = None if line is None else 0
     form = document.get("format") if isinstance(document, dict) else None
     subject.look("BB-VER-001", "BB-VER-003", "BB-VER-006")
     if isinstance(form, dict):
         _check_feature_names(subject, form.get("features"), file, line)
     if not isinstance(form, dict) or not isinstance(form.get("version"), str):
         message = f'"format" is {form!r:.80}, wanted the name {name!r} and a version'
-        subject.report(rule, message, file, line=line)
+        subject.report(rule, message, file, line=line, offset=offset)
         return False
     try:
         check_format(document, name)
@@ -171,15 +174,23 @@ def check_version(
         known = form["version"].partition(".")[0] == published.VERSION.partition(".")[0]
         broken = "BB-VER-006" if known else "BB-VER-001"
         cure = "pip install -U blackboxml"
-        subject.report(broken, str(error), file, line=line, pointer="/format", cure=cure)
+        subject.report(
+            broken, str(error), file, line=line, offset=offset, pointer="/format", cure=cure
+        )
         return False
     except (TypeError, ValueError) as error:
-        subject.report(rule, str(error)[:_LONGEST_MESSAGE], file, line=line)
+        subject.report(rule, str(error)[:_LONGEST_MESSAGE], file, line=line, offset=offset)
         return False
     if published.is_newer(form["version"]):
         message = f"it is of version {form['version']}, newer than {published.newest()}"
         subject.report(
-            "BB-VER-003", message, file, severity="warning", line=line, pointer="/format/version"
+            "BB-VER-003",
+            message,
+            file,
+            severity="warning",
+            line=line,
+            offset=offset,
+            pointer="/format/version",
         )
     return True
 
@@ -191,7 +202,8 @@ def _check_feature_names(subject: Subject, features: Any, file: str, line: int |
         if not isinstance(name, str) or not _FEATURE.fullmatch(name):
             message = f"the feature {name!r:.80} is not named by [a-z0-9][a-z0-9.-]{{0,63}}"
             where = f"/format/features/{at}"
-            subject.report("BB-VER-007", message, file, line=line, pointer=where)
+            offset = None if line is None else 0
+            subject.report("BB-VER-007", message, file, line=line, offset=offset, pointer=where)
 
 
 def check_schema(
@@ -291,6 +303,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _shortened(token: str) -> int:
+    return int(token[:_MOST_DIGITS])
 
 
 def _integer(token: str) -> int:

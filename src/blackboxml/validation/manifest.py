@@ -98,6 +98,9 @@ def _parse(subject: Subject, data: bytes) -> Manifest | None:
             isinstance(value, float) and math.isinf(value) for _, value, _ in walk(document)
         ):
             raise ValueError("it holds a number beyond float64")
+    except LimitError as error:
+        subject.report("BB-LIM-001", str(error), MANIFEST, cure=subject.cure)
+        return None
     except ValueError as error:
         message = f"{error}; wanted one strict JSON document in UTF-8"
         subject.report("BB-MAN-001", message, MANIFEST, cure=subject.cure)

@@ -62,12 +62,23 @@ def check_media(subject: Subject) -> None:
             subject.skip(subject.refuse(name, error), *_LINES, *_ORDER, *_MEMBERS, "BB-MED-011")
 
 
+def _is_path(name: Any) -> bool:
+    """Tell whether a value is a path inside a run."""
+    try:
+        check_relative(name)
+    except (AttributeError, UnsafePathError):
+        return False
+    return True
+
+
 def _record_rule(error: ValidationError, place: list[Any]) -> str:
     """Return the rule that a breach of the schema of a record breaks."""
     if place[:2] == ["media", "value"]:
         return "BB-MED-012"
     if place == ["media", "file"]:
-        return "BB-MED-005" if error.schema is False else "BB-MED-006"
+        if error.schema is False:
+            return "BB-MED-005"
+        return "BB-MED-006" if _is_path(error.instance) else "BB-LAY-006"
     lacks = error.validator == "required" and place == ["media"]
     if lacks and error.message.startswith(("'file'", "'bytes'")):
         return "BB-MED-005"
@@ -200,7 +211,8 @@ class _Journal:
         if "file" in media:
             self._check_file(media)
         elif fault := value_fault(media["kind"], media["value"]):
-            self._report("BB-MED-012", f"a value that is no {media['kind']:.80}: {fault}")
+            message = f"a value that is no {media['kind']:.80}: {fault}"
+            self._report("BB-MED-012", message, pointer="/media/value")
 
     def _check_file(self, media: dict[str, Any]) -> None:
         """Check that the file is there, and the one that was recorded."""
@@ -228,7 +240,12 @@ class _Journal:
             self._report("BB-MED-011", message)
 
     def _report(
-        self, rule: str, message: str, *, severity: Literal["error", "warning"] = "error"
+        self,
+        rule: str,
+        message: str,
+        *,
+        severity: Literal["error", "warning"] = "error",
+        pointer: str | None = None,
     ) -> None:
         """Report at the line that is being read."""
         self._subject.report(
@@ -238,4 +255,5 @@ class _Journal:
             severity=severity,
             line=self._line,
             offset=self._offset,
+            pointer=pointer,
         )

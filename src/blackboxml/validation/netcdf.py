@@ -131,12 +131,14 @@ def check_labels(
         report: Takes what is found.
     """
     metric, statistic = key
-    wanted = [
+    wanted: list[tuple[str, str, str | None]] = [
         ("BB-DAT-008", "metric", metric),
         ("BB-DAT-008", "coordinates", " ".join(COORDINATES)),
         ("BB-DAT-008", "statistic", statistic),
     ]
-    if "unit" in said and statistic != "count":
+    if statistic == "count":
+        wanted.append(("BB-DAT-009", "units", None))
+    elif "unit" in said:
         wanted.append(("BB-DAT-009", "units", said["unit"]))
     if "description" in said:
         wanted.append(("BB-DAT-009", "long_name", said["description"]))
