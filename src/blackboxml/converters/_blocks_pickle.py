@@ -45,6 +45,7 @@ _CONTAINERS: Final = {
     "frozenset": frozenset,
     "list": list,
     "tuple": tuple,
+    "bytes": bytes,
     "bytearray": bytes,
 }
 
@@ -263,8 +264,7 @@ def _pairs(found: list[Any]) -> dict[Any, Any]:
 def _key(key: Any) -> Any:
     """Return what can be a key; one that nests would be hashed without a bound on its depth."""
     found = understand(key)
-    parts = found if isinstance(found, tuple) else (found,)
-    if any(isinstance(each, (tuple, frozenset, Made, Named)) for each in parts):
+    if isinstance(found, tuple) and any(isinstance(each, (tuple, frozenset)) for each in found):
         raise UnsafePickleError("it has a key that is no plain value")
     return found
 

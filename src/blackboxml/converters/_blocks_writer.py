@@ -80,6 +80,9 @@ class Writer:
             "resumed_from": None,
             OWN: json.dumps(foreign.document(self._run)),
         }
+        origin = foreign.origin(self._run, "blocks").get("status")
+        if isinstance(origin, dict):
+            status = {**status, **thaw(origin), "resumed_from": None, OWN: status[OWN]}
         rows = [(self._run.id, key, freeze(value)) for key, value in status.items()]
         self._connection.executemany("INSERT INTO status VALUES (?, ?, ?)", rows)
 
@@ -127,6 +130,7 @@ class Writer:
             if kind in ("histogram", "graph", "table"):
                 what = "it becomes a value of Python, without a kind of its own"
                 ledger.changed(kind, what, where=record.name)
+                ledger.made("event", what, where=record.name)
                 value = foreign.from_json(value)
             frozen = value if record.media_type == PICKLE else freeze(thaw(value))
             self._insert([(record.step, record.name, frozen)])

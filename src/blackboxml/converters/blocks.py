@@ -16,7 +16,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import foreign
-from blackboxml.converters._blocks_pickle import Made, UnsafePickleError, load, simplify
+from blackboxml.converters._blocks_pickle import Made, UnsafePickleError, load, simplify, understand
 from blackboxml.converters._blocks_value import Values, is_pickle
 from blackboxml.converters._blocks_writer import OWN, SCHEMA, Writer
 from blackboxml.database import ERRORS, Source, has_tables, salvage
@@ -124,7 +124,7 @@ def _from_pickle(path: Path, data: bytes) -> ForeignRun:
     state = log.state if isinstance(log, Made) else None
     if not isinstance(log, Made) or not isinstance(state, dict):
         raise UnsafePickleError("it holds no log")
-    uuid = getattr(simplify(state.get("uuid")), "hex", "")
+    uuid = getattr(understand(state.get("uuid")), "hex", "")
     status: dict[Any, Any] = {}
     if isinstance(state.get("status"), dict):
         status = {str(key): _plain(value) for key, value in state["status"].items()}
