@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?= -n auto --dist worksteal
 BENCH_ARGS ?=
+SEED ?= 1
+COUNT ?= 100000
 
 BIN := $(VENV)/bin
 # A stamp is newer than pyproject.toml when the environment holds what pyproject.toml asks for.
@@ -13,10 +15,10 @@ DEVELOP := $(VENV)/.stamp-develop
 LOGS := blackboxml_logs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check rules bench build clean
+.PHONY: help demo test check rules bench build clean torture-mutants
 
 help: ## Show the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | sort | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | expand -t 10
 
 demo: $(INSTALLED) ## Train a small classifier, then plot, validate and analyse what it recorded
 	$(BIN)/python examples/digits.py
@@ -35,6 +37,10 @@ check: $(DEVELOP) ## Lint, formatting and types
 
 rules: $(DEVELOP) ## Tell whether the catalogue of rules is what spec/ says
 	$(BIN)/python spec/rules.py
+
+torture-mutants: $(DEVELOP) ## Damage runs at random and bit by bit, and see what is noticed (SEED=1 COUNT=100000)
+	$(BIN)/python -m tests.torture.mutants --seed $(SEED) --count $(COUNT)
+	$(BIN)/python -m tests.torture.mutants --bits sealed
 
 bench: $(INSTALLED) ## Measure against the bars and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
