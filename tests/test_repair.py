@@ -733,7 +733,8 @@ def test_the_command_says_what_it_does(
     assert document["aside"]
     assert main(["repair", path, "--in-place"]) == 0
     assert capsys.readouterr().out.strip().endswith("nothing to mend")
-    assert main(["repair", str(tmp_path / "nowhere"), "--plan"]) == 1
+    assert main(["repair", str(tmp_path / "nowhere"), "--plan"]) == 2
+    assert main(["repair", str(tmp_path), "--plan"]) == 1
     assert main(["repair", path]) == 2
 
 

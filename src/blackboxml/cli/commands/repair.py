@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from blackboxml.cli import output, places
 from blackboxml.cli.arguments import add_json, add_run
 from blackboxml.cli.status import LOSSY, OK, USAGE
+from blackboxml.errors import NotARunError
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Do the work and return the exit status."""
     from blackboxml.repair import plan, repair
 
-    path = places.find(arguments.run, arguments.log_dir)
+    path = Path(arguments.run)
+    if not path.is_dir():
+        try:
+            path = places.find(arguments.run, arguments.log_dir)
+        except NotARunError as error:
+            output.complain(error)
+            return USAGE
     if arguments.plan:
         found = plan(path, force=arguments.force)
         output.print_json(found.document())
