@@ -24,6 +24,10 @@ VERSIONS: Final = {
 """What the bytes of a result depend on, by operation."""
 
 
+TIMED: Final = frozenset(["virtual", "committed"])
+"""Edits after which HDF5 notes the time of day in the file."""
+
+
 # -- Parquet
 
 
@@ -251,12 +255,15 @@ def _huge(file: h5py.File, edit: Op) -> None:
     )
 
 
+def _committed(file: h5py.File, edit: Op) -> None:
+    """Give a type a name."""
+    file[edit["name"]] = np.dtype("f8")
+
+
 def _typed(file: h5py.File, edit: Op) -> None:
     """Make something of a type that a dataset must not hold."""
     kind = edit["type"]
-    if kind == "committed":
-        file[edit["name"]] = np.dtype("f8")
-    elif kind == "compound":
+    if kind == "compound":
         _create(file, edit["name"], np.zeros(3, [("a", "f8"), ("b", "i8")]), {})
     elif kind == "reference":
         _create(file, edit["name"], [file["loss"].ref] * 3, {"dtype": h5py.ref_dtype})
@@ -275,6 +282,7 @@ _DATASET_EDITS: Final[dict[str, Callable[[h5py.File, Op], None]]] = {
     "external": _external,
     "huge": _huge,
     "typed": _typed,
+    "committed": _committed,
 }
 
 

@@ -121,6 +121,11 @@ def versions(op: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+def holds_time(op: dict[str, Any]) -> bool:
+    """Tell whether the result of a mutation holds the time at which it was made, as HDF5 notes."""
+    return any(edit["edit"] in binary.TIMED for edit in op.get("edits", ()) if "edit" in edit)
+
+
 def build(case: Case) -> None:
     """Write the overlay of a case, and the files that it keeps."""
     with tempfile.TemporaryDirectory() as folder:

@@ -362,7 +362,7 @@ def value(kind: str, content: object) -> Callable[[list[Any]], None]:
         ({"BB-MED-005"}, lambda each: each[2]["media"].pop("bytes")),
         ({"BB-MED-005"}, lambda each: each[2]["media"].update(value="x")),
         ({"BB-MED-006"}, lambda each: each[2]["media"].update(file="run.json")),
-        ({"BB-MED-006"}, lambda each: each[2]["media"].update(file="media/../run.json")),
+        ({"BB-LAY-006"}, lambda each: each[2]["media"].update(file="media/../run.json")),
         ({"BB-MED-009"}, lambda each: each[1]["media"].update(value="x" * 65_536)),
         ({"BB-MED-012"}, lambda each: each[1]["media"].update(value=5)),
         ({"BB-MED-012"}, lambda each: each[1]["media"].update(kind="image")),
