@@ -323,6 +323,34 @@ BAD = b'{"format":"damaged","crc":"00000000"}\n'
             },
             [(4, 0, 0), (5, 0, 0), (5, 0, 1)],
         ),
+        (  # its first line is lost, and what follows is not what the attempt before has there
+            {
+                "metrics.jsonl": header() + point(0, {"a": 1}) + point(1, {"a": 1}),
+                "metrics.1.jsonl": BAD + b"garbage\n" + point(1, {"a": 2}) + point(2, {"a": 2}),
+            },
+            [(0, 0, 0), (0, 0, 1), (1, 0, 1), (1, 0, 2)],
+        ),
+        (  # the first copy is equal, and the second one is none
+            {
+                "metrics.jsonl": header() + point(0) + point(1, {"a": 1}) + point(2),
+                "metrics.1.jsonl": BAD + point(0) + point(1, {"a": 2}),
+            },
+            [(0, 0, 0), (0, 0, 1), (0, 0, 2), (1, 0, 0), (1, 0, 1)],
+        ),
+        (  # a later record is equal, but the first one is not there
+            {
+                "metrics.jsonl": header() + b"garbage\n" + point(1),
+                "metrics.1.jsonl": BAD + point(0) + point(1),
+            },
+            [(0, 0, 1), (1, 0, 0), (1, 0, 1)],
+        ),
+        (  # further than the attempt before, with a gap on both sides
+            {
+                "metrics.jsonl": header() + point(0) + point(1) + point(4),
+                "metrics.1.jsonl": BAD + point(1) + point(2) + point(4) + point(7),
+            },
+            [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 0, 4), (0, 0, 7)],
+        ),
         (
             {"metrics.jsonl": header(), "metrics.r1.jsonl": BAD + point(2)},
             [(0, 1, 2)],

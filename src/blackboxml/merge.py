@@ -239,15 +239,24 @@ def _number_attempts(
 def _continues(
     directory: Directory, previous: JournalFile, journal: JournalFile, limits: Limits
 ) -> int | None:
-    """Return the first `seq` of a journal with a damaged header if it continues the one before."""
-    first, document = next(_records(directory, journal, limits), (b"", {}))
-    seq: int = document.get("seq", 0)
-    copied = False
-    for line, earlier in _records(directory, previous, limits):
+    """Return the first `seq` of a journal with a damaged header if it continues the one before.
+
+    It does if both hold the same lines where they hold the same `seq`, unless it begins anew.
+    """
+    own = _records(directory, journal, limits)
+    line, document = next(own, (b"", {}))
+    first: int = document.get("seq", 0)
+    continued = first > 0
+    for theirs, earlier in _records(directory, previous, limits):
         if "end" in earlier:
             return None
-        copied = copied or line == first
-    return seq if seq or copied else None
+        while document and document["seq"] < earlier["seq"]:
+            line, document = next(own, (b"", {}))
+        if document and document["seq"] == earlier["seq"]:
+            if line != theirs:
+                return None
+            continued = continued or earlier["seq"] == first
+    return first if continued else None
 
 
 def _records(
