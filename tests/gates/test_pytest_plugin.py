@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from blackboxml import validate
 from tests.validation import runs
 
 pytest_plugins = ["pytester"]
@@ -34,20 +35,26 @@ def installed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pyt
     return pytester
 
 
+TEST = """
+def test_run(assert_valid_run):
+    assert assert_valid_run({}).level
+"""
+
+
 def call(pytester: pytest.Pytester, arguments: str) -> pytest.RunResult:
-    """Run a test that asserts something of a run."""
-    pytester.makepyfile(
-        f"""
-        def test_run(assert_valid_run):
-            assert assert_valid_run({arguments}).level
-        """
-    )
-    return pytester.runpytest_subprocess("-p", "no:xdist", "-p", "no:cacheprovider")
+    """Run a test that asserts something of a run, in this process."""
+    pytester.makepyfile(TEST.format(arguments))
+    # By its module, whether or not the environment has it under its name too.
+    chosen = ["-p", "no:blackboxml", "-p", "blackboxml.pytest_plugin"]
+    return pytester.runpytest_inprocess(*chosen, "-p", "no:xdist", "-p", "no:cacheprovider")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return runs.record(tmp_path_factory.mktemp("sealed"))
+    """A valid run; what the plugin loads is there before a pytest within this one forgets it."""
+    path = runs.record(tmp_path_factory.mktemp("sealed"))
+    assert validate(path).verdict == "valid"
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +84,18 @@ def advised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_valid_run_passes(installed: pytest.Pytester, sealed: Path) -> None:
-    call(installed, f"{str(sealed)!r}").assert_outcomes(passed=1)
+def test_a_valid_run_passes_where_the_package_is_installed(
+    installed: pytest.Pytester, sealed: Path
+) -> None:
+    installed.makepyfile(TEST.format(f"{str(sealed)!r}"))
+    result = installed.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1)
 
 
 def test_a_failure_shows_place_rule_what_was_wanted_and_cure(
-    installed: pytest.Pytester, broken: Path
+    pytester: pytest.Pytester, broken: Path
 ) -> None:
-    result = call(installed, f"{str(broken)!r}")
+    result = call(pytester, f"{str(broken)!r}")
     result.assert_outcomes(failed=1)
     result.stdout.re_match_lines(
         [
@@ -98,32 +109,32 @@ def test_a_failure_shows_place_rule_what_was_wanted_and_cure(
     result.stdout.no_fnmatch_line("*pytest_plugin.py*")  # the test's own line is shown, not ours
 
 
-def test_rules_can_be_left_out_and_levels_chosen(installed: pytest.Pytester, broken: Path) -> None:
+def test_rules_can_be_left_out_and_levels_chosen(pytester: pytest.Pytester, broken: Path) -> None:
     ignore = "ignore=['BB-JNL-004', 'BB-JNL-009', 'BB-MRG-001']"
-    call(installed, f"{str(broken)!r}, {ignore}").assert_outcomes(passed=1)
-    call(installed, f"{str(broken)!r}, level='schema'").assert_outcomes(passed=1)
-    result = call(installed, f"{str(broken)!r}, level='ful'")
+    call(pytester, f"{str(broken)!r}, {ignore}").assert_outcomes(passed=1)
+    call(pytester, f"{str(broken)!r}, level='schema'").assert_outcomes(passed=1)
+    result = call(pytester, f"{str(broken)!r}, level='ful'")
     result.stdout.fnmatch_lines(["*ValueError: there is no level 'ful'*"])
 
 
-def test_warnings_fail_only_on_request(installed: pytest.Pytester, advised: Path) -> None:
-    call(installed, f"{str(advised)!r}").assert_outcomes(passed=1)
-    result = call(installed, f"{str(advised)!r}, allow_warnings=False")
+def test_warnings_fail_only_on_request(pytester: pytest.Pytester, advised: Path) -> None:
+    call(pytester, f"{str(advised)!r}").assert_outcomes(passed=1)
+    result = call(pytester, f"{str(advised)!r}, allow_warnings=False")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E*warning BB-MAN-002 manifest-format-first: run.json"])
 
 
 def test_a_run_that_was_killed_fails_unless_that_is_accepted(
-    installed: pytest.Pytester, crashed: Path
+    pytester: pytest.Pytester, crashed: Path
 ) -> None:
-    result = call(installed, f"{str(crashed)!r}")
+    result = call(pytester, f"{str(crashed)!r}")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E*is incomplete at level full: crashed*"])
-    call(installed, f"{str(crashed)!r}, accept_incomplete=True").assert_outcomes(passed=1)
+    call(pytester, f"{str(crashed)!r}, accept_incomplete=True").assert_outcomes(passed=1)
 
 
-def test_what_is_no_run_fails(installed: pytest.Pytester, tmp_path: Path) -> None:
-    result = call(installed, f"{str(tmp_path / 'nothing')!r}")
+def test_what_is_no_run_fails(pytester: pytest.Pytester, tmp_path: Path) -> None:
+    result = call(pytester, f"{str(tmp_path / 'nothing')!r}")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E*AssertionError: not a run: *nothing*"])
 
