@@ -161,6 +161,7 @@ def test_warnings_fail_on_request(here: Path) -> None:
 WARNING = Problem("BB-INT-010", "warning", "x")
 
 
+@pytest.mark.rule("BB-VAL-012")
 @pytest.mark.parametrize(
     ("verdicts", "options", "status"),
     [

@@ -393,6 +393,7 @@ def crc(data: bytes) -> int:
 
 
 @pytest.mark.rule("BB-VAL-003")
+@pytest.mark.rule("BB-VAL-003")
 def test_nothing_in_the_run_is_changed(
     ended: Path, sealed: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -432,10 +433,11 @@ def test_a_report_is_written_as_json(sealed: Path) -> None:
         "file": "config.json",
         "message": found["BB-INT-009"]["message"],
         "wanted": catalogue.rule("BB-INT-009").text,
-        "cure": f"blackbox seal {sealed}",
+        "cure": f"blackbox repair {sealed} -o {sealed}.repaired",
     }
 
 
+@pytest.mark.rule("BB-VAL-007")
 @pytest.mark.rule("BB-VAL-007")
 def test_findings_are_bounded_and_counted(ended: Path) -> None:
     header = runs.lines(ended)[0]
