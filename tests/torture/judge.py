@@ -15,8 +15,9 @@ And of one that is found so, by kind of run:
   digests alone; so are the tables of a packed run.
 - *not sealed*: every committed line of a journal is as before, but for a number of last lines of a
   session, or all of a rank, that are gone without anything else in the run proving that they were
-  there. Those of the last session of the least rank are not, once the run has ended in order.
-  `config.json`, `tags` and `environment` have no checksum before sealing: nothing is claimed.
+  there. Those of the last session of the least rank are not, once the run has ended in order. A
+  journal that was added holds copies alone, as a continuation may. `config.json`, `tags` and
+  `environment` have no checksum before sealing: nothing is claimed.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def _unseen_lines(mutant: Mutant, said: Said, values: Values | None) -> str | No
     cut = False
     for name in journals({**mutant.changed, **base.files}):
         before, after = committed(base.files.get(name)), committed(now[name])
-        if not before.startswith(after):
+        if not before.startswith(after) and not _is_copy(base, name, after):
             return f"nothing was found, though a line of {name} has changed"
         if now[name] is None and (other := _next(now, name)):
             return f"nothing was found, though {name} is gone before {other}"
@@ -129,6 +130,18 @@ def _unseen_lines(mutant: Mutant, said: Said, values: Values | None) -> str | No
         if points != base.values.sessions.get(session, [])[: len(points)]:
             return f"nothing was found, though points of session {session} have changed"
     return _unseen_end(base, said, values)
+
+
+def _is_copy(base: Base, name: str, data: bytes) -> bool:
+    """Tell whether a journal that was added writes again what another of its rank has written.
+
+    That is a continuation like any other, as long as no line of it differs.
+    """
+    places = journals({name: data, **base.files})
+    return name not in base.files and any(
+        place[0] == places[name][0] and committed(base.files.get(other)).startswith(data)
+        for other, place in places.items()
+    )
 
 
 def _next(files: Files, name: str) -> str | None:
