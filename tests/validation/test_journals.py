@@ -403,7 +403,14 @@ def test_a_fault_of_a_media_journal_is_reported(
     edit(documents)
     write_lines(ended, documents, "media.jsonl")
     # Where a line is damaged or over long, the one after it is out of sequence.
-    damaged = {"BB-MED-003", "BB-MED-005", "BB-MED-006", "BB-MED-012", "BB-JNL-002"} & found
+    damaged = {
+        "BB-LAY-006",
+        "BB-MED-003",
+        "BB-MED-005",
+        "BB-MED-006",
+        "BB-MED-012",
+        "BB-JNL-002",
+    } & found
     report = validate(ended)
     assert rules(report) - ({"BB-JNL-009"} if damaged else set()) == found
     assert report.ok == (found <= {"BB-MED-009", "BB-MED-010", "BB-JNL-011", "BB-VER-003"})
