@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import multiprocessing
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
@@ -57,7 +59,10 @@ def record_answer(record: Record) -> Any:
 
 
 def table_answer(reader: RunReader, group: str, view: Any) -> Any:
-    table = reader.arrow(group, view)
+    return columns_of(reader.arrow(group, view))
+
+
+def columns_of(table: pa.Table) -> Any:
     return [
         (field.name, str(field.type), field.metadata, list(map(bits, table.column(at).to_pylist())))
         for at, field in enumerate(table.schema)
@@ -950,3 +955,34 @@ def test_a_sealed_journal_that_lost_its_end_is_healed_from_the_tables(tmp_path: 
     reader = open_run(path)
     assert (list(reader.records("all")), reader.arrow("train"), reader.summary()) == wanted
     assert [problem.rule for problem in reader.problems] == ["BB-INT-009"]
+
+
+def test_pieces_of_a_group_are_its_table(tmp_path: Path) -> None:
+    path = write(tmp_path / "run", rich())
+
+    def check() -> None:
+        reader = open_run(path)
+        for group, view in itertools.product(reader.groups, VIEWS):
+            pieces = pa.concat_tables(reader.pieces(group, view))
+            assert columns_of(pieces) == table_answer(reader, group, view)
+
+    check()
+    seal(path)
+    check()
+    table = path / "train.parquet"
+    data = bytearray(table.read_bytes())
+    data[4:40] = bytes(36)
+    table.write_bytes(data)
+    check()
+    reader = open_run(path)
+    list(reader.pieces("train"))
+    assert reader.problems
+
+
+def test_descriptions_are_those_of_the_run(tmp_path: Path) -> None:
+    said = event(0, describe={"metric": "train/loss", "unit": "nat"})
+    lines = said + point(1, {"train/loss": 1.0, "lr": 0.5}) + end(2)
+    path = write(tmp_path / "run", {"metrics.jsonl": header() + lines})
+    assert open_run(path).descriptions == {"train/loss": {"unit": "nat"}}
+    seal(path)
+    assert open_run(path).descriptions == {"train/loss": {"unit": "nat"}}

@@ -18,7 +18,6 @@ from blackboxml.config import decode_config
 from blackboxml.errors import (
     Findings,
     FormatError,
-    LimitError,
     Problem,
     TableError,
     UnsafePathError,
@@ -203,6 +202,20 @@ class RunReader:
         schemas = self._decode().schemas.values()
         return list(dict.fromkeys(metric for schema in schemas for metric, _ in schema.keys))
 
+    @property
+    def descriptions(self) -> dict[str, dict[str, str]]:
+        """`unit` and `description` of each metric that has one of them."""
+        from blackboxml.seal import described
+
+        self._refresh()
+        if not self._tables_count():
+            return {name: said for name, said in described(self._decode().scans).items() if said}
+        groups = self._manifest["groups"].values()
+        metrics = {name: said for group in groups for name, said in group["metrics"].items()}
+        keys = ("unit", "description")
+        found = {name: {k: said[k] for k in keys if k in said} for name, said in metrics.items()}
+        return {name: said for name, said in found.items() if said}
+
     # -- what was logged
 
     def records(self, view: View = "effective") -> Iterator[Record]:
@@ -300,6 +313,27 @@ class RunReader:
             table = effective_rows(table, rewinds)
         return table if columns is None else table.select(list(columns))
 
+    def pieces(self, group: str | None = None, view: View = "effective") -> Iterator[pa.Table]:
+        """Yield what `arrow` returns piece by piece; a sealed group then takes little memory."""
+        from blackboxml.sealed import effective_rows, iterate_table
+
+        _check_view(view)
+        self._refresh()
+        name, done = self._group(group), 0
+        rewinds = self._rewinds() if view == "effective" else []
+        if self._tables_count():
+            file = self._manifest["groups"][name]["table"]
+            try:
+                for piece in iterate_table(self._directory, file, self._limits):
+                    yield effective_rows(piece, rewinds)
+                    done += len(piece)
+            except (TableError, UnsafePathError) as error:
+                self._take_journals(name, file, error)
+            else:
+                return
+        table = self._decode().table(name, self._identity())
+        yield effective_rows(table.slice(done), rewinds)
+
     def polars(
         self, group: str | None = None, view: View = "effective", *, lazy: bool = False
     ) -> Any:
@@ -310,10 +344,14 @@ class RunReader:
         import polars as pl
 
         if lazy:
+            from blackboxml.sealed import is_sound
+
             self._refresh()
             name = self._group(group)
-            if self._tables_count() and not self._superseded(name, view) and self._is_sound(name):
-                return pl.scan_parquet(self.path / self._manifest["groups"][name]["table"])
+            if self._tables_count() and not self._superseded(name, view):
+                table = self._manifest["groups"][name]["table"]
+                if is_sound(self._directory, table, self._limits):
+                    return pl.scan_parquet(self.path / table)
             return pl.from_arrow(self.arrow(group, view)).lazy()  # type: ignore[union-attr]
         return pl.from_arrow(self.arrow(group, view))
 
@@ -342,7 +380,7 @@ class RunReader:
         from blackboxml.arrays import to_dataset
 
         table = self.arrow(group, view)
-        return to_dataset(table, self._descriptions(), self._identity(), self._group(group))
+        return to_dataset(table, self.descriptions, self._identity(), self._group(group))
 
     def summary(self, view: View = "effective") -> dict[str, Summary]:
         """Return the statistics of every metric that has values.
@@ -460,15 +498,19 @@ class RunReader:
         try:
             table = read_table(self._directory, name, self._limits, columns)
         except (TableError, UnsafePathError) as error:
-            if self.packed or group not in self._decode().schemas:
-                raise
-            rule = getattr(error, "rule", "BB-LAY-009")
-            self._report(rule, f"{error}; the journal is read instead", name)
+            self._take_journals(group, name, error)
             table = self._decode().table(group, self._identity())
         if columns is not None:
             self._require(table, columns)
             table = table.select(columns)
         return table
+
+    def _take_journals(self, group: str, name: str, error: Exception) -> None:
+        """Report a damaged table that the journals stand in for; raise the error if they cannot."""
+        if self.packed or group not in self._decode().schemas:
+            raise error
+        rule = getattr(error, "rule", "BB-LAY-009")
+        self._report(rule, f"{error}; the journal is read instead", name)
 
     def _require(self, table: pa.Table, columns: list[str]) -> None:
         """Refuse columns that a table does not have."""
@@ -524,32 +566,6 @@ class RunReader:
                 record = read_record(event, rank, attempt, self._limits)
                 if not cuts.supersede(record):
                     yield record
-
-    def _is_sound(self, group: str) -> bool:
-        """Tell whether the table of a group is safe to be opened by its path."""
-        from blackboxml.sealed import open_table
-
-        try:
-            name = self._manifest["groups"][group]["table"]
-            open_table(self._directory, name, self._limits).close(force=True)
-        except (TableError, UnsafePathError):
-            return False
-        except LimitError:  # to read it lazily is the cure
-            return True
-        return True
-
-    def _descriptions(self) -> dict[str, dict[str, str]]:
-        """Return unit and description by metric."""
-        if self._tables_count():
-            groups = self._manifest["groups"].values()
-            return {
-                name: {key: said[key] for key in ("unit", "description") if key in said}
-                for group in groups
-                for name, said in group["metrics"].items()
-            }
-        from blackboxml.seal import described
-
-        return described(self._decode().scans)
 
     def _identity(self) -> dict[str, str]:
         """Return what a table says of its run."""

@@ -20,7 +20,7 @@ from blackboxml.dataset import (
 )
 from blackboxml.dataset import filled as filled_column
 from blackboxml.dataset import variables as variable_names
-from blackboxml.errors import LimitError, SealError, TableError
+from blackboxml.errors import LimitError, SealError, TableError, UnsafePathError
 from blackboxml.journal import spell
 from blackboxml.merge import Cuts
 from blackboxml.model import LIMITS, Limits, Rewind
@@ -373,6 +373,17 @@ def _checked(rows: pa.Table, name: str, file: pq.ParquetFile, places: Iterable[i
             message = f"{name} has a null in {column}"
             raise TableError(message, "BB-TAB-005")
     return rows
+
+
+def is_sound(directory: Directory, name: str, limits: Limits) -> bool:
+    """Tell whether a table is safe to be opened by its path."""
+    try:
+        open_table(directory, name, limits).close(force=True)
+    except (TableError, UnsafePathError):
+        return False
+    except LimitError:  # to read it lazily is the cure
+        return True
+    return True
 
 
 def read_table(
