@@ -12,12 +12,11 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import math
 import os
 import re
 import struct
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import numpy as np
 
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from blackboxml.reader import RunReader
 
 _WINDOW: Final = 2**15
+_RANK: Final = 2**32 - 1
 _NPY: Final = "application/x-npy"
 _GRAPHS: Final = {"graph_def": messages.GRAPH, "meta_graph_def": messages.META_GRAPH}
 _ROUNDED: Final = "TensorBoard reads float32; the exact value stands beside it, for this package"
@@ -154,7 +154,7 @@ def _write_head(run: RunReader, file: BinaryIO, ledger: Ledger) -> None:
         "environment": manifest["environment"],
         "lineage": manifest.get("lineage") or {},
         "extensions": manifest.get("extensions") or {},
-        "descriptions": _descriptions(run),
+        "descriptions": run.descriptions,
     }
     heads = (hparams.write_own(said), hparams.write_start(_shown(run, ledger), start))
     file.writelines(frame(messages.event(start, 0, messages.SUMMARY, head)) for head in heads)
@@ -175,98 +175,92 @@ def _shown(run: RunReader, ledger: Ledger) -> dict[str, float | str]:
     return shown
 
 
-def _descriptions(run: RunReader) -> dict[str, dict[str, str]]:
-    """Return what is said about metrics."""
-    return {name: said for name, said in run._descriptions().items() if said}  # noqa: SLF001
-
-
 # -- points
 
 
-class _Group:
-    """The points of a group, as columns."""
+class _Rows:
+    """Points of a group that lie side by side, as columns."""
 
     def __init__(self, table: pa.Table) -> None:
-        columns = {name: table.column(name) for name in ("attempt", "rank", "seq", "step", "time")}
-        self.attempt, self.rank, self.seq, self.step, self.time = (
-            column.to_numpy() for column in columns.values()
+        self.rank, self.seq, self.step, self.time = (
+            table.column(name).to_numpy() for name in ("rank", "seq", "step", "time")
         )
-        self.key = np.empty(0, np.int64)
-        self.metrics: dict[str, pa.ChunkedArray] = {}
+        attempt = table.column("attempt").to_numpy()
+        self.session = attempt.astype(np.int64) << 32 | self.rank
+        self.metrics: dict[str, pa.Array] = {}
         self.statistics = 0
         for place, about in enumerate(table.schema):
-            metadata = about.metadata or {}
+            metadata, column = about.metadata or {}, table.column(place)
             if b"blackbox.statistic" in metadata:
-                column = table.column(place)
                 self.statistics += len(column) - column.null_count
             elif b"blackbox.metric" in metadata:
-                name = metadata[b"blackbox.metric"].decode()
-                self.metrics[name] = table.column(place).combine_chunks()
+                self.metrics[metadata[b"blackbox.metric"].decode()] = column.combine_chunks()
+
+
+class _Cursor:
+    """A group of which the points are taken in their order."""
+
+    def __init__(self, pieces: Iterator[pa.Table], ledger: Ledger) -> None:
+        self._pieces = pieces
+        self._ledger = ledger
+        self._rows: _Rows | None = None
+        self._at = 0
+        self.head: tuple[int, int] | None = None
+        """Session and `seq` of the next point; None after the last."""
+        self._move(0)
+
+    def _move(self, at: int) -> None:
+        self._at = at
+        while self._rows is None or self._at >= len(self._rows.seq):
+            piece = next(self._pieces, None)
+            if piece is None:
+                self.head = None
+                return
+            self._rows, self._at = _Rows(piece), 0
+            if self._rows.statistics:
+                what = "TensorBoard has no place for statistics across ranks"
+                self._ledger.lost("field", what, self._rows.statistics)
+        self.head = (int(self._rows.session[self._at]), int(self._rows.seq[self._at]))
+
+    def take(self, session: int, below: int) -> Iterator[tuple[_Rows, slice]]:
+        """Yield the points of a session whose `seq` is below a limit."""
+        while self.head is not None and self.head[0] == session and self.head[1] < below:
+            rows = cast("_Rows", self._rows)
+            end = int(np.searchsorted(rows.session, session, side="right"))
+            end = self._at + int(np.searchsorted(rows.seq[self._at : end], below))
+            yield rows, slice(self._at, end)
+            self._move(end)
 
 
 def _points(run: RunReader, ledger: Ledger) -> Iterator[tuple[int, bytes]]:
     """Yield rank and records of the points, in merge order."""
-    groups = [_Group(run.arrow(name)) for name in run.groups]
-    if lost := sum(group.statistics for group in groups):
-        ledger.lost("field", "TensorBoard has no place for statistics across ranks", lost)
-    _number(groups)
-    described = _descriptions(run)
     metadata = {
         name: messages.metadata("scalars", b"", said["description"])
-        for name, said in described.items()
+        for name, said in run.descriptions.items()
         if said.get("description")
     }
-    at = 0
-    while (begin := min((_next(group, at) for group in groups), default=math.inf)) < math.inf:
-        low, at = int(begin), int(begin) + _WINDOW
-        parts = [
-            (group, slice(*np.searchsorted(group.key, [low, at]).tolist())) for group in groups
-        ]
-        keys = np.unique(np.concatenate([group.key[part] for group, part in parts]))
-        yield from _window(parts, keys, metadata, ledger)
-
-
-def _number(groups: list[_Group]) -> None:
-    """Give each point a number by merge order; points of one record have the same."""
-    sessions: dict[tuple[int, int], int] = {}
-    codes = [group.attempt.astype(np.int64) << 32 | group.rank for group in groups]
-    for group, code in zip(groups, codes, strict=True):
-        found, firsts = np.unique(code, return_index=True)
-        for session, part in zip(found.tolist(), np.split(group.seq, firsts[1:]), strict=True):
-            key = (session >> 32, session & 0xFFFFFFFF)
-            sessions[key] = max(sessions.get(key, 0), int(part.max()) + 1)
-    bases, total = {}, 0
-    for key in sorted(sessions):
-        bases[key[0] << 32 | key[1]] = total
-        total += sessions[key]
-    for group, code in zip(groups, codes, strict=True):
-        found, which = np.unique(code, return_inverse=True)
-        group.key = group.seq + np.array([bases[one] for one in found.tolist()], np.int64)[which]
-
-
-def _next(group: _Group, at: int) -> float:
-    """Return the first key of a group from one on."""
-    place = int(np.searchsorted(group.key, at))
-    return float(group.key[place]) if place < len(group.key) else math.inf
+    cursors = [_Cursor(run.pieces(name), ledger) for name in run.groups]
+    while heads := [cursor.head for cursor in cursors if cursor.head is not None]:
+        session, seq = min(heads)
+        parts = [part for cursor in cursors for part in cursor.take(session, seq + _WINDOW)]
+        data = _window(parts, metadata, ledger)
+        if data:
+            yield session & _RANK, data
 
 
 def _window(
-    parts: list[tuple[_Group, slice]],
-    keys: npt.NDArray[np.int64],
-    metadata: Mapping[str, bytes],
-    ledger: Ledger,
-) -> Iterator[tuple[int, bytes]]:
-    """Yield rank and records of some points."""
-    steps, ranks = np.zeros((2, len(keys)), np.int64)
-    times = np.zeros(len(keys))
-    series: list[scalars.Series] = []
+    parts: list[tuple[_Rows, slice]], metadata: Mapping[str, bytes], ledger: Ledger
+) -> bytes:
+    """Return the records of some points of one rank; those of one `seq` make one record."""
+    keys = np.unique(np.concatenate([rows.seq[part] for rows, part in parts]))
+    steps, times = np.zeros(len(keys), np.int64), np.zeros(len(keys))
     filled = np.zeros(len(keys), bool)
-    for group, part in parts:
-        places = np.searchsorted(keys, group.key[part])
-        steps[places], times[places] = group.step[part], group.time[part]
-        ranks[places] = group.rank[part]
+    series: list[scalars.Series] = []
+    for rows, part in parts:
+        places = np.searchsorted(keys, rows.seq[part])
+        steps[places], times[places] = rows.step[part], rows.time[part]
         logged = np.zeros(len(places), bool)
-        for name, column in group.metrics.items():
+        for name, column in rows.metrics.items():
             piece = column.slice(part.start, part.stop - part.start)
             valid = piece.is_valid().to_numpy(zero_copy_only=False)
             if not valid.any():
@@ -281,22 +275,9 @@ def _window(
         if not logged.all():
             what = "TensorBoard has no place for a point of statistics alone"
             ledger.lost("step", what, int((~logged).sum()))
-    for rank in np.unique(ranks[filled]).tolist():
-        chosen = filled & (ranks == rank)
-        mine = [_cut(one, chosen) for one in series]
-        data = scalars.encode(
-            steps[chosen], times[chosen], [one for one in mine if len(one.values)]
-        )
-        yield rank, data
-
-
-def _cut(one: scalars.Series, chosen: npt.NDArray[np.bool_]) -> scalars.Series:
-    """Return the values of a metric at some of the steps."""
-    if chosen.all():
-        return one
-    return scalars.Series(
-        one.tag, one.present[chosen], one.values[chosen[one.present]], one.metadata
-    )
+    if not filled.all():
+        series = [one._replace(present=one.present[filled]) for one in series]
+    return scalars.encode(steps[filled], times[filled], series)
 
 
 def _compare(values: npt.NDArray[Any], ledger: Ledger) -> None:

@@ -56,10 +56,77 @@ class _Start:
     step: int
 
 
-def _highest(found: list[Any]) -> int | None:
-    """Return the highest step among the items of records."""
-    flat = (one for item in found if item for one in (item if type(item) is list else (item,)))
-    return max((one.step for one in flat if isinstance(one, Point | Medium)), default=None)
+class _Page:
+    """The items of a chunk, record by record.
+
+    Most records hold one number: these stand in columns, and become points one at a time, because
+    many objects that live together cost more than those that go at once.
+
+    Attributes:
+        steps: Their steps.
+        times: Unix seconds.
+        names: Names of the metrics; None for a record that stands in `others`.
+        values: The numbers.
+        others: Lists of items.
+        highest: The highest step; None where a session begins, for then it depends on the place.
+        latest: The last time.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.steps = np.zeros(size, np.int64)
+        self.times = np.zeros(size)
+        self.names = np.full(size, None, object)
+        self.values = np.zeros(size, object)
+        self.others: list[Any] = [None] * size
+        self.highest: int | None = np.iinfo(np.int64).min
+        self.latest = -math.inf
+
+    def place(self, batch: scalars.Batch, names: list[tuple[str, ...]], rank: int) -> None:
+        """Put the points of a batch where they belong."""
+        rows = batch.rows
+        if len(batch.values) == 1:
+            self.steps[rows], self.times[rows] = batch.steps, batch.times
+            self.names[rows] = np.array([name for (name,) in names], object)[batch.which]
+            self.values[rows] = batch.values[0]
+        else:
+            columns = (rows, batch.steps, batch.times, batch.which, *batch.values)
+            for row, step, time, k, *values in zip(*(c.tolist() for c in columns), strict=True):
+                metrics = dict(zip(names[k], values, strict=True))
+                self.others[row] = [Point(step, time, metrics, None, rank)]
+        self.note(int(batch.steps.max()), float(batch.times.max()))
+
+    def note(self, step: int, time: float) -> None:
+        """Remember how far the points came."""
+        self.latest = max(self.latest, time)
+        if self.highest is not None:
+            self.highest = max(self.highest, step)
+
+    def highest_of(self, begin: int, end: int) -> int | None:
+        """Return the highest step among some records."""
+        rows = slice(begin, end)
+        named = self.names[rows] != None  # noqa: E711 - of each
+        steps = self.steps[rows][named].tolist()
+        steps += [
+            one.step
+            for items in self.others[rows]
+            for one in items or ()
+            if isinstance(one, Point | Medium)
+        ]
+        return max(steps, default=None)
+
+    def firsts(self) -> dict[str, tuple[int, float | None]]:
+        """Return step and time of the first point of each metric, unless a session begins here."""
+        found: dict[str, tuple[int, float | None]] = {}
+        columns = (self.names.tolist(), self.steps.tolist(), self.times.tolist(), self.others)
+        for name, step, time, items in zip(*columns, strict=True):
+            if name is not None:
+                found.setdefault(name, (step, time))
+            for one in items or ():
+                if isinstance(one, _Start):
+                    return {}
+                for metric in one.metrics if isinstance(one, Point) else ():
+                    found.setdefault(metric, (one.step, one.time))
+        return found
 
 
 @dataclass(slots=True)
@@ -83,14 +150,14 @@ class _Stream:
         self.path, self.before = str(path), dict(self.last)
         look_back = bool(self.before)
         for chunk in records.read_chunks(path, self.report):
-            found, highest, latest = self._decode(chunk)
+            page = self._decode(chunk)
             yield from self.pending
             self.pending.clear()
             if look_back:
-                yield from self._look_back(found)
+                yield from self._look_back(page)
                 look_back = False
-            yield from self._in_order(found, highest)
-            self.latest = max(self.latest, latest)
+            yield from self._in_order(page)
+            self.latest = max(self.latest, page.latest)
         if not path.stat().st_size:
             self.ledger.unreadable("event", "the file is empty", where=self.path)
 
@@ -100,56 +167,42 @@ class _Stream:
 
     # -- a chunk
 
-    def _decode(self, chunk: records.Chunk) -> tuple[list[Any], int | None, float]:
-        """Return the items of each record, the highest step and the last time among them.
-
-        The highest step is None where a session begins: then it depends on the place.
-        """
-        found: list[Any] = [None] * len(chunk.starts)
+    def _decode(self, chunk: records.Chunk) -> _Page:
+        """Return the items of the records of a chunk."""
+        page = _Page(len(chunk.starts))
         slow: list[tuple[int, bytes]] = []
-        highest, latest = np.iinfo(np.int64).min, -math.inf
         for group in records.groups(chunk, scalars.LEAST, self.report):
             if not isinstance(group, records.Group):
                 slow.append(group)
                 continue
             batches, left = self.decoder.decode(group)
             for batch in batches:
-                self._place(batch, found)
-                highest = max(highest, int(batch.steps.max(initial=highest)))
-                latest = max(latest, float(batch.times.max(initial=latest)))
+                self._place(batch, page)
             slow += [(int(group.rows[at]), group.columns[:, at].tobytes()) for at in left.tolist()]
-        started = False
         for row, data in sorted(slow):
             try:
                 event = messages.read_event(data)
-                found[row] = list(self._event(event))
+                page.others[row] = list(self._event(event))
             except messages.MalformedError as error:
                 at = chunk.offset + int(chunk.starts[row]) - records.HEAD
                 self.report(at, at + len(data) + records.HEAD + records.FOOT, str(error))
                 continue
-            highest, latest = max(highest, event.step), max(latest, event.time or -math.inf)
-            started = started or event.what == messages.SESSION_LOG
-        return found, None if started else highest, latest
+            page.note(event.step, -math.inf if event.time is None else event.time)
+            if event.what == messages.SESSION_LOG:
+                page.highest = None
+        return page
 
-    def _place(self, batch: scalars.Batch, found: list[Any]) -> None:
+    def _place(self, batch: scalars.Batch, page: _Page) -> None:
         """Put the points of a batch where they belong."""
-        tags, rank = [self._learn_layout(layout) for layout in batch.layouts], self.media.rank
-        rows, steps, times = batch.rows.tolist(), batch.steps.tolist(), batch.times.tolist()
-        which, values = batch.which.tolist(), [column.tolist() for column in batch.values]
-        if len(values) == 1:
-            keys = [names[0] for names in tags]
-            for row, step, time, k, value in zip(rows, steps, times, which, values[0], strict=True):
-                found[row] = Point(step, time, {keys[k]: value}, None, rank)
-        else:
-            for row, step, time, k, *several in zip(
-                rows, steps, times, which, *values, strict=True
-            ):
-                found[row] = Point(step, time, dict(zip(tags[k], several, strict=True)), None, rank)
-        if self.several and rows:
-            most = np.full(len(tags), np.iinfo(np.int64).min)
+        if not len(batch.rows):
+            return
+        names = [self._learn_layout(layout) for layout in batch.layouts]
+        page.place(batch, names, self.media.rank)
+        if self.several:
+            most = np.full(len(names), np.iinfo(np.int64).min)
             np.maximum.at(most, batch.which, batch.steps)
-            for names, step in zip(tags, most.tolist(), strict=True):
-                self._note(names, step)
+            for metrics, step in zip(names, most.tolist(), strict=True):
+                self._note(metrics, step)
 
     def _learn_layout(self, layout: scalars.Layout) -> tuple[str, ...]:
         """Return the names of the metrics of a layout."""
@@ -163,22 +216,27 @@ class _Stream:
         for name in names:
             self.last[name] = max(step, self.last.get(name, step))
 
-    def _in_order(self, found: list[Any], highest: int | None) -> Iterator[Item]:
+    def _in_order(self, page: _Page) -> Iterator[Item]:
         """Yield the items of a chunk, with restarts where sessions began."""
+        rank = self.media.rank
+        columns = (page.names, page.steps, page.times, page.values)
+        lists = [column.tolist() for column in columns]
         begin = 0
-        for at, item in enumerate(found):
-            if type(item) is Point:
-                yield item
-            elif item:
-                for one in item:
-                    if not isinstance(one, _Start):
-                        yield one
-                        continue
-                    self._climb(_highest(found[begin:at]))
-                    begin = at
-                    if self.highest is not None and self.highest >= one.step:
-                        yield self._restart(one.step)
-        self._climb(_highest(found[begin:]) if highest is None else highest)
+        for name, step, time, value, (at, items) in zip(
+            *lists, enumerate(page.others), strict=True
+        ):
+            if name is not None:
+                yield Point(step, time, {name: value}, None, rank)
+            for one in items or ():
+                if not isinstance(one, _Start):
+                    yield one
+                    continue
+                self._climb(page.highest_of(begin, at))
+                begin = at
+                if self.highest is not None and self.highest >= one.step:
+                    yield self._restart(one.step)
+        is_plain = page.highest is not None
+        self._climb(page.highest if is_plain else page.highest_of(begin, len(page.others)))
 
     def _climb(self, step: int | None) -> None:
         """Take note of the highest step."""
@@ -189,21 +247,12 @@ class _Stream:
         self.highest = None if self.highest is None else min(self.highest, step - 1)
         return Restart(step)
 
-    def _look_back(self, found: list[Any]) -> Iterator[Item]:
+    def _look_back(self, page: _Page) -> Iterator[Item]:
         """Yield a restart if the first points of a file go back behind those of earlier files."""
-        firsts: dict[str, Point] = {}
-        for item in found:
-            for one in item if type(item) is list else (item,) if item else ():
-                if isinstance(one, _Start):
-                    return
-                if isinstance(one, Point):
-                    for name in one.metrics:
-                        firsts.setdefault(name, one)
         back = [
-            point.step
-            for name, point in firsts.items()
-            if point.step < self.before.get(name, point.step)
-            and (point.time is None or point.time >= self.latest)
+            step
+            for name, (step, time) in page.firsts().items()
+            if step < self.before.get(name, step) and (time is None or time >= self.latest)
         ]
         if back:
             yield self._restart(max(back))

@@ -13,6 +13,7 @@ long record, are computed column by column.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, Final, NamedTuple, TypeAlias
@@ -46,6 +47,7 @@ _BLOCK: Final = 256
 _SHORT: Final = 2**12  # bytes up to which a loop over them is faster than columns
 _BATCHED: Final = 2**14  # bytes of messages whose checksums are computed at once
 _SEGMENT: Final = 2**20  # bytes of a long message that are in memory in several forms
+_length: Final = struct.Struct("<Q").unpack_from
 _POLYNOMIAL: Final = 0x82F63B78  # of CRC-32C, lowest bit first
 _MASK: Final = 0xA282EAD8
 _ALL_ONES: Final = 0xFFFFFFFF
@@ -253,7 +255,7 @@ class _Scan:
         starts: list[int] = []
         while at + HEAD <= total:
             starts.append(at)
-            at += HEAD + FOOT + int.from_bytes(data[at : at + 8], "little")
+            at += HEAD + FOOT + _length(data, at)[0]
         good = _good_heads(np.frombuffer(data, np.uint8), np.array(starts, np.int64))
         if not good.all():
             first = int(np.argmin(good))

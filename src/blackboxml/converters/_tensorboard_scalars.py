@@ -7,7 +7,6 @@ compared with one event that was read in full, and the rest is taken over as num
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -277,8 +276,7 @@ def _read_steps(columns: Array) -> Integers:
 # -- writing
 
 
-@dataclass(slots=True)
-class Series:
+class Series(NamedTuple):
     """The values of one metric at some steps.
 
     Attributes:
