@@ -14,6 +14,7 @@ import math
 import re
 from contextlib import suppress
 from hashlib import sha256
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import naming
@@ -25,7 +26,7 @@ from blackboxml.model import INT64_MAX, INT64_MIN
 from blackboxml.scalar import to_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
@@ -39,6 +40,7 @@ MENDED: Final = "the name of a metric cannot stand in the format and is mended"
 _MEMBERS: Final = ("exception", "environment", "lineage")
 _SHORTENED: Final = 8
 _BATCH: Final = 8192
+_PART: Final = 16
 
 
 class Names:
@@ -229,10 +231,12 @@ class Digest:
         self._digest = sha256(repr(about).encode(errors="backslashreplace"))
         self.hexdigest = self._digest.hexdigest
 
-    def update(self, row: tuple[Any, ...]) -> None:
-        """Add a row of texts, numbers and bytes."""
-        # Version 2 knows no references, so that equal rows have equal bytes.
-        self._digest.update(marshal.dumps(row, 2))
+    def update(self, rows: Iterable[tuple[Any, ...]], at_once: int = _PART) -> None:
+        """Add rows of texts, numbers and bytes, so many of them in memory."""
+        left = iter(rows)
+        while part := list(islice(left, at_once)):
+            # Version 2 knows no references, so that equal rows have equal bytes.
+            self._digest.update(marshal.dumps(part, 2))
 
 
 def document(run: RunReader) -> dict[str, Any]:

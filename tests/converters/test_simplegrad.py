@@ -632,3 +632,24 @@ def test_many_rows_are_read_in_linear_time(tmp_path: Path) -> None:
     count = sum(1 for _ in found.items(Ledger()))
     assert count == 200_001
     assert time.perf_counter() - begin < 60  # a guard against quadratic time, not a benchmark
+
+
+def test_a_fingerprint_changes_with_its_run_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    shutil.copy(DATA / "mnist.db", path)
+    before = {run.key: run.fingerprint for run in simplegrad.read(path)}
+
+    def changed(sql: str) -> set[str]:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(sql)
+        after = {run.key: run.fingerprint for run in simplegrad.read(path)}
+        found = {key for key, value in after.items() if before.get(key) != value}
+        before.update(after)
+        return found
+
+    assert changed("VACUUM") == set()
+    assert changed("INSERT INTO metrics (name) VALUES ('another')") == set()
+    assert changed("UPDATE records SET value = 0.125 WHERE id = 41") == {"2"}
+    assert changed("INSERT INTO texts VALUES (NULL, 3, 't', 0, 'x', 1.0)") == {"3"}
+    assert changed("UPDATE metrics SET name = 'other' WHERE name = 'm'") == {"5"}
+    assert changed("UPDATE runs SET status = 'failed' WHERE id = 4") == {"4"}

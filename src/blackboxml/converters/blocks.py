@@ -279,12 +279,17 @@ class _Database:
             status: dict[Any, Any] = {}
             query = "SELECT rowid, key, value FROM status WHERE uuid = ?"
             values = Values(None)
-            for row, key, value in salvage(connection, query, (uuid,), self._lose):
-                digest.update((row, key, value))
+            for _, key, value in salvage(connection, query, (uuid,), self._lose):
+                digest.update([(key, value)])
                 plain = isinstance(value, bytes) and key != "resumed_from"
                 status[str(key)] = values.decode(value) if plain else value
-            for row in self._rows(connection, chain, None):
-                digest.update(row)
+            for each in chain:
+                digest.update([(each,)])
+                query = "SELECT time, key, value FROM entries WHERE uuid = ?"
+                try:
+                    digest.update(connection.execute(query, (each,)))
+                except ERRORS as error:
+                    digest.update([(str(error),)])
             ends = self._ends(connection, chain)
         run = _describe(self._path, digest.hexdigest(), chain, status, ends)
         if orphans:
@@ -321,7 +326,7 @@ class _Database:
         return found
 
     def _rows(
-        self, connection: sqlite3.Connection, chain: list[str], ledger: Ledger | None
+        self, connection: sqlite3.Connection, chain: list[str], ledger: Ledger
     ) -> Iterator[tuple[Any, ...]]:
         """Yield time, key, value and age of all entries of a log: by time, the youngest log last.
 
@@ -359,11 +364,10 @@ class _Database:
                     if at >= count:
                         yield row
 
-    def _tell(self, ledger: Ledger | None, first: int, last: int, error: Exception) -> None:
+    def _tell(self, ledger: Ledger, first: int, last: int, error: Exception) -> None:
         """Enter rows that cannot be read."""
-        if ledger is not None:
-            where = f"{self._path.name}: entries, rows {first} to {last}: {error}"
-            ledger.unreadable("scalar", "rows that cannot be read", where=where)
+        where = f"{self._path.name}: entries, rows {first} to {last}: {error}"
+        ledger.unreadable("scalar", "rows that cannot be read", where=where)
 
     def _items(self, chain: list[str], ledger: Ledger) -> Iterator[Item]:
         """Yield what a log shows, time by time."""

@@ -15,6 +15,7 @@ import json
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,14 +66,21 @@ def recognise(path: Path) -> bool:
     """Tell whether a file is one of ezpz's, or a folder has some of them."""
     try:
         if path.is_dir():
-            return bool(_lines(path) or _rows(path))
+            return _has_some(path, path.stat().st_mtime_ns)
         if path.suffix == ".jsonl":
             return _is_history(path)
         if path.suffix == ".csv":
-            return path.is_file() and bool(_lines(path.parent) or _rows(path.parent))
+            return path.is_file() and _has_some(path.parent, path.parent.stat().st_mtime_ns)
         return is_dataset(path)
     except OSError:
         return False
+
+
+@lru_cache(maxsize=16)
+def _has_some(folder: Path, changed: int) -> bool:
+    """Tell whether a folder has files of ezpz; asked for each of its tables, and found once."""
+    del changed
+    return bool(_lines(folder) or _rows(folder))
 
 
 def members(path: Path) -> set[str]:

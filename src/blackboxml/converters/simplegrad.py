@@ -185,10 +185,18 @@ class _Experiment:
         """Return a digest of all rows of a run."""
         found = foreign.Digest(row, own)
         with self.source.connection() as connection:
-            for table in self._ranges:
-                for each in self.rows(connection, table, row[1], lambda *_: None):
-                    name = self.names.get(each[1]) if table == "records" else table
-                    found.update((name, *each))
+            used: set[Any] = set()
+
+            def records() -> Iterator[tuple[Any, ...]]:
+                for each in self.rows(connection, "records", row[1], lambda *_: None):
+                    used.add(each[1])
+                    yield each
+
+            found.update(records())
+            found.update((metric, self.names.get(metric)) for metric in sorted(used, key=repr))
+            for table in self.media:
+                found.update([(table,)])
+                found.update(self.rows(connection, table, row[1], lambda *_: None), 1)
         return found.hexdigest()
 
     def _items(
