@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import random
 import shutil
 import struct
+import subprocess
 import wave
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +25,9 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.context import RequestContext
+from tensorboard.data.grpc_provider import GrpcDataProvider
+from tensorboard.data.proto.data_provider_pb2_grpc import TensorBoardDataProviderStub
+from tensorboard.data.server_ingester import get_server_binary
 from tensorboard.plugins.audio import metadata as audio_metadata
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
@@ -41,6 +47,9 @@ from blackboxml.converters import _tensorboard_scalars as scalars
 from blackboxml.converters import tensorboard
 from blackboxml.interchange import Description, Ledger, Medium, Point, Restart
 from blackboxml.writer import RunWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
@@ -239,13 +248,16 @@ def test_many_events_are_read_as_few_are(tmp_path, monkeypatch):
     fast, _ = read_all(path)
     monkeypatch.setattr(scalars, "LEAST", 10**9)
     slow, _ = read_all(path)
-    key = lambda item: (item.step, item.time, list(item.metrics.items()))  # noqa: E731
-    points = [[key(i) for i in items if isinstance(i, Point)] for items in (fast, slow)]
-    assert points[0] == points[1]
-    assert len(points[0]) == len(events)
-    assert {repr(i) for i in fast if isinstance(i, Description)} == {
-        repr(i) for i in slow if isinstance(i, Description)
-    }
+    monkeypatch.setattr(scalars, "read_plain", lambda data: None)
+    slowest, _ = read_all(path)
+
+    def essentials(items: list[Any]) -> Any:
+        points = [item for item in items if isinstance(item, Point)]
+        said = {repr(item) for item in items if isinstance(item, Description)}
+        return [(p.step, p.time, list(p.metrics.items())) for p in points], said
+
+    assert essentials(fast) == essentials(slow) == essentials(slowest)
+    assert len(essentials(fast)[0]) == len(events)
 
 
 VALUES = [
@@ -402,7 +414,11 @@ def test_old_histograms_end_where_their_values_do(tmp_path):
     assert media[0].value == {
         "edges": [-3.0, -2.0, 0.0, 5.0, 8.0],
         "counts": [1.0, 2.0, 0.0, 3.0],
-        "min": -3.0, "max": 8.0, "num": 6.0, "sum": 9.0, "sum_squares": 99.0,
+        "min": -3.0,
+        "max": 8.0,
+        "num": 6.0,
+        "sum": 9.0,
+        "sum_squares": 99.0,
     }
     assert (media[1].value["edges"], media[1].value["counts"]) == ([0.0, 1.0], [2.0])
 
@@ -503,8 +519,11 @@ def test_hparams_of_tensorboard(tmp_path):
     ]
     (run,) = tensorboard.read(write_events(tmp_path / NAME, version(), *events))
     assert run.config == {
-        "lr": 0.25, "name": "x", "flag": True,
-        "list": [1.0, "a"], "tree": {"deep": None},
+        "lr": 0.25,
+        "name": "x",
+        "flag": True,
+        "list": [1.0, "a"],
+        "tree": {"deep": None},
     }
     assert (run.status, run.start, run.end) == ("failed", TIME, TIME + 9)
     said = run.extra["hparams"]
@@ -881,6 +900,44 @@ def test_tensorboard_shows_the_media(tmp_path):
     assert len(sounds["clip"][0].values) == 1
     content = accumulate(folder).PluginTagToContent("hparams")
     assert set(content) == {"_hparams_/session_start_info", "_hparams_/session_end_info"}
+
+
+@contextlib.contextmanager
+def serve(logdir: Path, scratch: Path) -> Iterator[GrpcDataProvider]:
+    """The server in Rust that `tensorboard` starts by default."""
+    port = scratch / "port"
+    command = [get_server_binary().path, f"--logdir={logdir}", "--reload=once", "--port=0"]
+    command += [f"--port-file={port}", "--die-after-stdin", "--samples-per-plugin=scalars=all"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        while not port.exists() or not port.read_text().endswith("\n"):
+            assert process.poll() is None
+        address = f"localhost:{int(port.read_text())}"
+        with grpc.insecure_channel(address) as channel:
+            stub = TensorBoardDataProviderStub(channel)
+            yield GrpcDataProvider(address, stub)
+        process.kill()
+
+
+def test_the_fast_server_of_tensorboard_shows_the_scalars(tmp_path):
+    writer = make_run(tmp_path / "in")
+    for step in range(200):
+        writer.log({"train/loss": 1 / (step + 1), "seen": step * 10**12}, step, time=TIME + step)
+    writer.finish()
+    folder, _ = export(writer.path, tmp_path / "tb")
+    with serve(tmp_path / "tb", tmp_path) as provider:
+        found: dict[str, Any] = {}
+        for _ in range(10_000):  # until it has read the file
+            found = provider.read_scalars(
+                RequestContext(), experiment_id="e", plugin_name="scalars", downsample=1000
+            ).get(folder.name, {})
+            if len(found) == 2:
+                break
+    assert {tag: len(events) for tag, events in found.items()} == {"train/loss": 200, "seen": 200}
+    events = found["train/loss"]
+    assert [event.step for event in events] == list(range(200))
+    assert [event.wall_time for event in events] == [TIME + step for step in range(200)]
+    expected = [float(np.float32(1 / (step + 1))) for step in range(200)]
+    assert [event.value for event in events] == expected
 
 
 def test_exporting_again_makes_the_same_file_and_no_other(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -138,6 +138,7 @@ class _Stream:
     several: bool
     decoder: scalars.Decoder = field(default_factory=scalars.Decoder)
     plugins: dict[str, str] = field(default_factory=dict)
+    known: dict[bytes, str] = field(default_factory=dict)
     pending: list[Item] = field(default_factory=list)
     before: dict[str, int] = field(default_factory=dict)
     last: dict[str, int] = field(default_factory=dict)
@@ -180,6 +181,10 @@ class _Stream:
                 self._place(batch, page)
             slow += [(int(group.rows[at]), group.columns[:, at].tobytes()) for at in left.tolist()]
         for row, data in sorted(slow):
+            if (point := self._plain(data)) is not None:
+                page.others[row] = [point]
+                page.note(point.step, cast("float", point.time))
+                continue
             try:
                 event = messages.read_event(data)
                 page.others[row] = list(self._event(event))
@@ -191,6 +196,24 @@ class _Stream:
             if event.what == messages.SESSION_LOG:
                 page.highest = None
         return page
+
+    def _plain(self, data: bytes) -> Point | None:
+        """Return the point that an event of floats alone is."""
+        found = scalars.read_plain(data)
+        if found is None or not math.isfinite(found[0]):
+            return None
+        time, step, numbers = found
+        metrics = {}
+        for tag, number in numbers.items():
+            name = self.known.get(tag)
+            if name is None:
+                text = messages.text(tag)
+                self.plugins.setdefault(text, "")
+                name = self.known[tag] = self.media.names(text)
+            metrics[name] = number
+        if self.several:
+            self._note(metrics, step)
+        return Point(step, time, metrics, None, self.media.rank)
 
     def _place(self, batch: scalars.Batch, page: _Page) -> None:
         """Put the points of a batch where they belong."""

@@ -366,13 +366,16 @@ def groups(chunk: Chunk, least: int, report: Report) -> Iterator[Group | tuple[i
     data = np.frombuffer(chunk.data, np.uint8)
     single = np.zeros(len(chunk.lengths), bool)
     for length, rows in by_length(chunk.lengths):
-        if length > _BLOCK or len(rows) < least:
+        if length > _BATCHED or len(rows) < least:
             single[rows] = True
             continue
         places = chunk.starts[rows][None, :] + np.arange(length + FOOT)[:, None]
         columns = data[places]
         said = np.ascontiguousarray(columns[length:].T).view("<u4")[:, 0]
-        good = checksums(columns[:length]) == said
+        if length > _BLOCK:
+            good = checksums_at(data, chunk.starts[rows], chunk.lengths[rows]) == said
+        else:
+            good = checksums(columns[:length]) == said
         for row in rows[~good].tolist():
             _report(chunk, row, report)
         whole = columns[:length] if good.all() else columns[:length, good]
@@ -444,10 +447,9 @@ def seal_records(out: Bytes, starts: Rows, lengths: Rows) -> None:
         out[(begin - HEAD)[:, None] + np.arange(HEAD)] = np.frombuffer(
             head.tobytes() + crc, np.uint8
         )
-        if length > _BLOCK:
-            crcs = np.array(
-                [checksum(out[at : at + length].tobytes()) for at in begin.tolist()], "<u4"
-            )
+        if length > _BATCHED:
+            each = [checksum(out[at : at + length].tobytes()) for at in begin.tolist()]
+            crcs = np.array(each, "<u4")
         else:
-            crcs = checksums(out[begin[None, :] + np.arange(length)[:, None]]).astype("<u4")
+            crcs = checksums_at(out, begin, np.full(len(begin), length)).astype("<u4")
         out[(begin + length)[:, None] + np.arange(FOOT)] = crcs.view(np.uint8).reshape(-1, FOOT)

@@ -7,6 +7,7 @@ compared with one event that was read in full, and the rest is taken over as num
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -36,12 +37,19 @@ _WIDEST_STEP: Final = 10
 _LAST: Final = 0x7F  # the last byte of an integer is at most this, the others above
 _MOST_ROUNDS: Final = 4
 _MOST_LAYOUTS: Final = 10_000
+_PLAIN_KEYS: Final = (_VALUE_KEY, 0x0A, _SIMPLE_KEY)
+_TIME: Final = struct.Struct("<d")
 _EXACT_DTYPES: Final = {messages.EXACT_FLOAT: "<f8", messages.EXACT_INT: "<i8"}
 _FLOAT_DTYPES: Final = {1: "<f4", 2: "<f8"}
 _FLOAT_PARTS: Final = {1: 5, 2: 6}
 
-_WEIGHTS: Final = np.random.default_rng(0).integers(1, 2**36, 512).astype(np.float64)
-"""Tell rows apart: sums of 512 bytes with these are exact in float64."""
+_WEIGHTS: Final = np.random.default_rng(0).integers(1, 2**30, 2**14).astype(np.float64)
+"""Tell rows apart: sums of 16,384 bytes with these are exact in float64."""
+
+_NUMBERS: Final = {
+    4: (b"", struct.Struct("<f")),
+    14: (messages.integer(messages.EXACT_FLOAT << 3 | messages.FIXED64), struct.Struct("<d")),
+}
 
 
 class Slot(NamedTuple):
@@ -143,6 +151,50 @@ def _find_tensor_slot(value: Value, at: int) -> tuple[Slot, list[tuple[int, int]
             return None
         at += tensor.parts_at
     return Slot(at, dtype), [(at, at + size)]
+
+
+def read_plain(data: bytes) -> tuple[float, int, dict[bytes, float]] | None:
+    """Return time, step and numbers by tag of an event of floats alone; None for any other.
+
+    It is for events that are not like others, such as those with ever other metrics.
+    """
+    if len(data) <= _TIME_END or data[0] != _TIME_KEY:
+        return None
+    at, step = _TIME_END, 0
+    try:
+        if data[at] == _STEP_KEY:
+            step, at = messages.varint(data, at + 1)
+        if data[at] != _SUMMARY_KEY:
+            return None
+        size, at = messages.varint(data, at + 1)
+        if at + size != len(data):
+            return None
+        numbers = _read_numbers(data, at)
+    except (messages.MalformedError, IndexError, struct.error):
+        return None
+    return None if not numbers else (_TIME.unpack_from(data, 1)[0], messages.signed(step), numbers)
+
+
+def _read_numbers(data: bytes, at: int) -> dict[bytes, float] | None:
+    """Return the numbers of a summary by tag, if they are plain: short, and without metadata."""
+    found: dict[bytes, float] = {}
+    while at < len(data):
+        end = at + 2 + data[at + 1]
+        begin = at + 4 + data[at + 3]  # of the value, after its tag
+        form = _NUMBERS.get(end - begin - 1)
+        tag = data[at + 4 : begin]
+        if (
+            (data[at], data[at + 2], data[begin]) != _PLAIN_KEYS
+            or form is None
+            or max(data[at + 1], data[at + 3]) > _LAST
+            or end > len(data)
+            or tag in found
+            or not data.startswith(form[0], begin + 5)
+        ):
+            return None
+        found[tag] = form[1].unpack_from(data, end - form[1].size)[0]
+        at = end
+    return found
 
 
 class Decoder:
