@@ -311,9 +311,14 @@ def _place(journal: Journal, previous: Journal | None) -> None:
         journal.attempt, journal.first_seq = 0, 0
     elif any("end" in document for _, document in previous.records.values()):
         journal.attempt, journal.first_seq = previous.attempt + 1, 0
-    elif first is not None and (
-        first > 0
-        or (first in previous.records and previous.records[first][0] == journal.records[first][0])
+    elif (
+        first is not None
+        and (first > 0 or first in previous.records)
+        and all(
+            line == previous.records[seq][0]
+            for seq, (line, _) in journal.records.items()
+            if seq in previous.records
+        )
     ):
         journal.attempt, journal.first_seq = previous.attempt, first
     else:

@@ -16,8 +16,8 @@ import pytest
 LAYERS = (
     "errors version < published",
     "model < checksum naming scalar files process environment schema extras < config",
-    "journal < metric medium block < scan < merge table < media following",
-    "manifest < status arrays resumption decoded",
+    "journal < metric medium block < scan < merge table ending < media following",
+    "usable < manifest < status arrays resumption decoded",
     "documents recorder < media_recorder < writer",
     "dataset < sealed < seal < pack",
     "reader legacy",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from blackboxml import manifest as manifests
+from blackboxml import usable
 from blackboxml.errors import ManifestError, NotARunError, Problem, UnsupportedVersionError
 from blackboxml.files import Directory
+from blackboxml.reader import open_run
 from blackboxml.schema import validator
 from tests import histories
 from tests.histories import TIME, end, event, header, point, write
@@ -77,7 +79,7 @@ def test_a_member_that_is_not_what_it_should_be_is_rebuilt_from_the_journals(
     assert found["id"] == histories.RUN_ID
     assert found["environment"] == ({} if member == "environment" else {"k": 1})
     assert found["generation"] == 3
-    assert all(check(found[key]) for key, check in manifests.REQUIRED.items())
+    assert all(check(found[key]) for key, check in usable.REQUIRED.items())
     with pytest.raises(ManifestError, match=member):
         opened(tmp_path / "alone", {"run.json": files["run.json"]})
 
@@ -187,7 +189,7 @@ def test_a_sealed_manifest_has_nothing_unusable(tmp_path: Path) -> None:
 
     path = write(tmp_path / "run", rich())
     seal(path)
-    assert manifests.unusable(json.loads((path / "run.json").read_bytes())) == []
+    assert usable.unusable(json.loads((path / "run.json").read_bytes())) == []
 
 
 def test_a_rebuilt_manifest_goes_by_the_rank_in_the_name_of_a_journal(tmp_path: Path) -> None:
@@ -195,3 +197,128 @@ def test_a_rebuilt_manifest_goes_by_the_rank_in_the_name_of_a_journal(tmp_path: 
     manifest, problems = opened(tmp_path, files)
     assert (manifest["id"], manifest["status"]) == (histories.RUN_ID, "completed")
     assert {problem.rule for problem in problems} >= {"BB-JNL-006", "BB-MAN-014"}
+
+
+def proven(path: Path, files: Files) -> tuple[dict[str, Any], list[str]]:
+    """Return what a reader takes for the manifest, and the rules that it reports."""
+    problems: list[Problem] = []
+    with Directory(write(path / "run", files)) as directory:
+        manifest = manifests.open_proven(directory, problems=problems)[0]
+    return manifest, [problem.rule for problem in problems]
+
+
+BAD = b'{"format":"damaged","crc":"00000000"}\n'
+FAILED = {"status": "failed", "exception": {"type": "E", "message": "m"}}
+
+
+@pytest.mark.rule("BB-MAN-014")
+@pytest.mark.parametrize("stated", [None, valid() | {"status": "running"}])
+def test_an_attempt_whose_header_is_damaged_ends_the_run_all_the_same(
+    tmp_path: Path, stated: dict[str, Any] | None
+) -> None:
+    files = {
+        "metrics.jsonl": header() + point(0) + end(1),
+        "metrics.1.jsonl": BAD + point(0, {"b": 1}) + event(5, end=FAILED),
+    }
+    if stated is not None:
+        files["run.json"] = encoded(stated)
+    found, _ = proven(tmp_path, files)
+    assert (found["status"], found["exception"]) == ("failed", FAILED["exception"])
+    assert found["end"] == manifests.timestamp(TIME + 5)
+    assert found["duration_seconds"] == 6
+    entry = {"attempt": 1, **FAILED, "end": found["end"]}
+    assert found["attempts"][-1] == entry
+    assert (found["attempts"][0]["status"], len(found["attempts"])) == ("completed", 2)
+
+
+def test_a_run_that_was_resumed_has_not_ended_as_its_first_attempt_did(tmp_path: Path) -> None:
+    files = {
+        "run.json": encoded(ended()),
+        "metrics.jsonl": header() + point(0) + end(1),
+        "metrics.1.jsonl": BAD + point(0, {"b": 1}),
+    }
+    found, rules = proven(tmp_path, files)
+    assert found["status"] == "running"
+    assert not {"end", "exception", "duration_seconds"} & set(found)
+    assert rules == ["BB-JNL-004", "BB-MAN-013"]
+
+
+def ended() -> dict[str, Any]:
+    """Return the manifest of a run that completed with record 1."""
+    ending = {"status": "completed", "end": manifests.timestamp(TIME + 1)}
+    attempts = [valid()["attempts"][0] | ending]
+    return valid() | ending | {"duration_seconds": 2.0, "attempts": attempts}
+
+
+@pytest.mark.rule("BB-MAN-013")
+@pytest.mark.parametrize("member", ["start", "end", "both", "entry"])
+def test_journals_know_better_when_attempts_began_and_ended(tmp_path: Path, member: str) -> None:
+    journal = header() + point(0) + end(1)
+    right = ended()
+    found, rules = proven(
+        tmp_path / "right", {"run.json": encoded(right), "metrics.jsonl": journal}
+    )
+    assert (found, rules) == (right, [])
+    other = manifests.timestamp(TIME + 900)
+    wrong = ended()
+    for key in {"both": ("start", "end"), "entry": ()}.get(member, (member,)):
+        wrong[key] = other
+    if member in {"both", "entry"}:
+        wrong["attempts"][0] |= {"start": other, "end": other}
+    found, rules = proven(tmp_path, {"run.json": encoded(wrong), "metrics.jsonl": journal})
+    assert (found, rules) == (right, ["BB-MAN-013"])
+
+
+@pytest.mark.rule("BB-MAN-013")
+def test_a_damaged_header_disagrees_with_nothing(tmp_path: Path) -> None:
+    stated = ended() | {"start": manifests.timestamp(TIME - 7), "duration_seconds": 8.0}
+    stated["attempts"][0]["start"] = stated["start"]
+    files = {
+        "run.json": encoded(stated),
+        "metrics.jsonl": BAD + point(0) + end(1),
+        "metrics.r1.jsonl": header(1) + point(0),
+    }
+    found, rules = proven(tmp_path, files)
+    assert (found, rules) == (stated, ["BB-JNL-004"])
+
+
+@pytest.mark.rule("BB-MAN-014")
+def test_a_manifest_without_an_id_counts_as_absent(tmp_path: Path) -> None:
+    stated = valid() | {"name": "another", "environment": {"k": 1}, "tags": ["x"]}
+    del stated["id"]
+    journal = header() + point(0) + end(1)
+    found, problems = opened(tmp_path, {"run.json": encoded(stated), "metrics.jsonl": journal})
+    assert (found["id"], found["name"]) == (histories.RUN_ID, histories.RUN_NAME)
+    assert (found["environment"], found["tags"]) == ({}, [])
+    assert [problem.rule for problem in problems] == ["BB-MAN-001"]
+    with pytest.raises(ManifestError, match='no "id"'):
+        opened(tmp_path / "alone", {"run.json": encoded(stated)})
+
+
+@pytest.mark.rule("BB-LAY-004", "BB-MAN-015")
+@pytest.mark.parametrize("member", sorted(usable.REQUIRED.keys() - {"id"}))
+def test_a_run_is_read_without_a_member_that_no_journal_knows(tmp_path: Path, member: str) -> None:
+    stated = ended() | {"environment": {"k": 1}} | {member: 7}
+    files = {"run.json": encoded(stated), "metrics.jsonl": BAD + point(0, {"a": 2.0}) + end(1)}
+    path = write(tmp_path / "run", files)
+    reader = open_run(path)
+    assert reader.id == histories.RUN_ID
+    assert reader.name == ("" if member == "name" else "x")
+    assert reader.tags == ([] if member == "tags" else ["t"])
+    assert reader.status == "completed"
+    assert reader.start == manifests.moment(ended()["start"])
+    assert ("start" in reader.manifest) == (member != "start")
+    assert reader.end == manifests.moment(ended()["end"])
+    assert (reader.duration_seconds is None) == (member == "start")
+    assert reader.manifest["environment"] == ({} if member == "environment" else {"k": 1})
+    assert [record.metrics for record in reader.records()] == [{"a": 2.0}]
+    assert reader.arrow()["a"].to_pylist() == [2.0]
+    assert "BB-MAN-001" in [problem.rule for problem in reader.problems]
+    with pytest.raises(ManifestError, match=member):  # nobody can write that down
+        manifests.open_history(Directory(path))
+
+
+def test_a_run_of_which_nothing_tells_when_it_began_is_read(tmp_path: Path) -> None:
+    stated = valid() | {"start": "x", "attempts": []}
+    files = {"run.json": encoded(stated), "metrics.jsonl": BAD + point(0)}
+    assert open_run(write(tmp_path / "run", files)).start.timestamp() == 0

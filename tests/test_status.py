@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import pytest
 
 from blackboxml import process, status
 from blackboxml.files import Directory
-from blackboxml.journal import encode
-from blackboxml.manifest import open_history
+from blackboxml.journal import LINE, encode
+from blackboxml.manifest import new, open_history
 from blackboxml.process import identify
+from blackboxml.reader import open_run
 from blackboxml.seal import seal
 from blackboxml.status import Watch, determine
 from blackboxml.writer import RunWriter
@@ -170,6 +173,125 @@ def test_a_manifest_alone_is_taken_at_its_word(tmp_path: Path) -> None:
     assert verdict(writer.path) == "running"
     writer.finish("failed")
     assert verdict(writer.path) == "failed"
+
+
+@pytest.mark.rule("BB-LIV-008")
+def test_a_run_without_a_committed_line_is_not_stale_at_the_first_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(status.time, "monotonic", lambda: now)
+    writer = RunWriter.create(tmp_path, "r")
+    writer.finish()
+    document = json.loads((writer.path / "run.json").read_bytes())
+    document |= {"status": "running", "attempts": []}
+    for key in ("end", "duration_seconds", "sealed", "groups", "journals", "files"):
+        document.pop(key, None)
+    (writer.path / "run.json").write_text(json.dumps(document))
+    (writer.path / "metrics.jsonl").write_bytes(b"torn")
+    reader = open_run(writer.path)
+    now += 1000  # it was not watched for so long
+    assert reader.status == "running"
+    now += 119
+    assert reader.status == "running"
+    now += 2
+    assert reader.status == "stale"
+
+
+END_LINES = [
+    encode({"seq": 1, "time": "x"} | END),
+    encode({"seq": 1, "time": True} | END),
+    encode({"seq": 1, "time": 2.0, "end": {"status": "crashed"}}),
+    encode({"seq": 1, "time": 2.0, "end": {"status": "completed", "exception": {"type": "E"}}}),
+    encode({"seq": 1, "time": 2.0, "rewind": {"step": 0}} | END),
+    encode({"seq": 0, "time": 2.0} | END),
+    encode({"seq": -1, "time": 2.0} | END),
+    (encode({"seq": 5, "time": 2.0} | POINT) + encode({"seq": 3, "time": 2.0} | END)),
+    encode({"seq": 1, "time": 2.0} | END).replace(b"completed", b"Completed"),
+]
+
+
+@pytest.mark.parametrize("lines", END_LINES)
+@pytest.mark.parametrize("behind", [b"", encode({"seq": 9, "time": 2.0} | POINT)])
+@pytest.mark.rule("BB-LIV-005")
+def test_an_end_that_is_damaged_or_out_of_place_is_no_end(
+    tmp_path: Path, lines: bytes, behind: bytes
+) -> None:
+    write(tmp_path, POINT, by=DEAD)
+    journal = tmp_path / "metrics.jsonl"
+    journal.write_bytes(journal.read_bytes() + lines + behind)
+    assert verdict(tmp_path) == "crashed"
+    with open(journal, "ab") as file:
+        file.write(encode({"seq": 10, "time": 2.0, "end": {"status": "interrupted"}}))
+    assert verdict(tmp_path) == "interrupted"
+
+
+@pytest.mark.parametrize("spelled", [b'"end"', b'"\\u0065nd"', b'"e\\u006Ed"'])
+@pytest.mark.rule("BB-LIV-005")
+def test_of_several_ends_the_last_one_counts_whatever_follows(
+    tmp_path: Path, spelled: bytes
+) -> None:
+    write(tmp_path, POINT, by=DEAD)
+    journal = tmp_path / "metrics.jsonl"
+    ends = [
+        b'{"seq":%d,"time":2.0,%b:{"status":"%b"}' % (seq, spelled, ending)
+        for seq, ending in ((1, b"failed"), (2, b"interrupted"))
+    ]
+    rest = b"".join(encode({"seq": seq, "time": 2.0} | POINT) for seq in range(3, 30000))
+    lines = b"".join(LINE % (head, crc32(head)) for head in ends)
+    journal.write_bytes(journal.read_bytes() + lines + rest)
+    assert journal.stat().st_size > 2 * 2**20
+    assert verdict(tmp_path) == "interrupted"
+
+
+@pytest.mark.parametrize("note", [b"", b"garbage\n", b'{ "seq" : 7 }\n'])
+def test_a_status_follows_a_journal_that_grows(tmp_path: Path, note: bytes) -> None:
+    """What was searched for an end once is not searched again."""
+    write(tmp_path, POINT, by=DEAD)
+    journal = tmp_path / "metrics.jsonl"
+    reader = open_run(tmp_path)
+    assert reader.status == "crashed"
+    added = [
+        (note + encode({"seq": 1, "time": 2.0} | POINT), "crashed"),
+        (encode({"seq": 2, "time": 2.0, "end": {"status": "failed"}})[:-1], "crashed"),
+        (b"\n", "failed"),
+        (encode({"seq": 2, "time": 2.0, "end": {"status": "completed"}}), "failed"),
+        (encode({"seq": 3, "time": 2.0} | POINT), "failed"),
+        (encode({"seq": 4, "time": 2.0, "end": {"status": "completed"}}), "completed"),
+    ]
+    for data, wanted in added:
+        with open(journal, "ab") as file:
+            file.write(data)
+        assert reader.status == wanted
+        assert verdict(tmp_path) == wanted
+    write(tmp_path, {"step": 0, "metrics": {"another": 1.0}}, END, POINT, POINT, by=DEAD)
+    write(tmp_path, POINT, {"end": {"status": "interrupted"}}, POINT, by=DEAD)
+    assert reader.status == "interrupted"
+
+
+def test_an_end_that_a_later_journal_has_otherwise_does_not_count(tmp_path: Path) -> None:
+    write(tmp_path, POINT, END, by=DEAD)
+    write(tmp_path, POINT, POINT, name="metrics.1.jsonl", first_seq=1, by=DEAD)
+    assert verdict(tmp_path) == "crashed"
+
+
+@pytest.mark.rule("BB-LIV-005")
+def test_where_the_journals_do_not_tell_the_status_is_that_of_the_manifest(tmp_path: Path) -> None:
+    """The journal of the last attempt is torn before its first line ends."""
+    write(tmp_path, POINT, by=DEAD)
+    (tmp_path / "metrics.1.jsonl").write_bytes(b"torn")
+    entry = {"start": "2026-11-21T00:00:00.000000+00:00", "process": {"host": "h", "pid": 1}}
+    entry |= {"end": entry["start"]}
+    manifest = new("0" * 32, "r", [], 1.0, "1") | {"status": "failed", "end": entry["start"]}
+    manifest |= {"duration_seconds": 0, "generation": 1}
+    manifest["attempts"] = [
+        {"attempt": 0, "status": "interrupted"} | entry,
+        {"attempt": 1, "status": "failed"} | entry,
+    ]
+    (tmp_path / "run.json").write_text(json.dumps(manifest))
+    assert verdict(tmp_path) == "failed"
+    reader = open_run(tmp_path)
+    assert (reader.status, reader.manifest["end"]) == ("failed", entry["end"])
 
 
 LIVE = """\

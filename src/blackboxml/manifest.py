@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
-import re
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from blackboxml import naming
+from blackboxml import usable
+from blackboxml.ending import prove_attempts
 from blackboxml.errors import (
     JournalError,
     LimitError,
@@ -21,15 +20,14 @@ from blackboxml.errors import (
     UnsafePathError,
     UnsupportedVersionError,
 )
-from blackboxml.files import check_relative
-from blackboxml.journal import check_format, check_sequence, parse, read_record, read_tail
+from blackboxml.journal import check_format, parse
 from blackboxml.merge import find_journals
-from blackboxml.model import FEATURES, INT64_MAX, LIMITS, MANIFEST, RUN_FORMAT, VERSION, Limits
-from blackboxml.scan import check_event
+from blackboxml.model import FEATURES, LIMITS, MANIFEST, RUN_FORMAT, VERSION, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from blackboxml.ending import Attempt
     from blackboxml.files import Directory
     from blackboxml.model import JournalFile
 
@@ -58,18 +56,16 @@ ORDER: Final = (
 )
 """The members in the order in which they are written."""
 
-_ENDING: Final = ("status", "end", "exception")
-_LASTING: Final = ("duration_seconds",)
+_ENDING: Final = ("end", "duration_seconds", "exception")
+"""The members that say when and why a run ended."""
 
-SEALED: Final = ("sealed", "groups", "journals", "files")
+SEALED: Final = usable.SEALED
 """The members that only a sealed run has."""
 
 
 _EXCEPTION_CHARACTERS: Final = 20_000
 _FIRST_SECOND: Final = -62135596800.0
 _LAST_SECOND: Final = 253402300799.0
-_ID = re.compile(r"[0-9a-f]{32}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _ENDED = frozenset(["completed", "failed", "interrupted"])
 
 
@@ -91,6 +87,12 @@ def moment(text: str) -> datetime:
 def seconds(text: str) -> float:
     """Return an ISO 8601 time as Unix seconds; a time without offset is taken as UTC."""
     return moment(text).timestamp()
+
+
+def begun(manifest: Manifest) -> datetime:
+    """Return when a run began: by itself, by its attempts, and 1970 where nothing tells it."""
+    starts = [manifest.get("start"), *(entry.get("start") for entry in manifest["attempts"])]
+    return moment(next((start for start in starts if start is not None), timestamp(0)))
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -165,6 +167,9 @@ def read(
     except ValueError as error:
         message = f"{directory.path / MANIFEST} is not a run's: {error}"
         raise NotARunError(errno.ENOENT, message, str(directory.path)) from None
+    if "id" not in document:
+        message = f'{directory.path / MANIFEST} is damaged: it has no "id"'
+        raise ManifestError(message)
     return document
 
 
@@ -188,117 +193,175 @@ def open_history(
         UnsupportedVersionError: If the run needs a newer reader.
     """
     found = problems if problems is not None else []
-    failure: NotARunError | ManifestError | None = None
-    manifest: Manifest = {}
-    try:
-        manifest = read(directory, limits, known)
-    except (NotARunError, ManifestError) as error:
-        failure = error
-    wrong = [] if failure else unusable(manifest, limits)
-    if wrong:
-        for key in wrong:
-            manifest.pop(key, None)
-        message = f"{directory.path / MANIFEST} lacks {', '.join(wrong)} or has them wrong"
-        failure = ManifestError(message)
-    journals = find_journals(directory, limits, found, manifest.get("id"), known)
-    ids = {journal.header.run_id for journal in journals if journal.header is not None}
-    if failure is not None:
-        proven = rebuild(directory, journals)
-        if proven is None and any(key not in manifest for key in REQUIRED):
-            raise failure
-        missing = isinstance(failure, NotARunError) and MANIFEST not in directory.names()
-        rule = "BB-MAN-014" if missing else "BB-MAN-001"
-        cure = f"blackbox seal {directory.path}"
-        found.append(Problem(rule, "error", str(failure), MANIFEST, cure=cure))
-        manifest = (proven or {}) | manifest
-    if ids and manifest["id"] not in ids:
-        message = f"run.json is of run {manifest['id']}, the journals are of {min(ids)}"
-        found.append(Problem("BB-MAN-013", "error", message, MANIFEST))
-        manifest = rebuild(directory, journals) or manifest
+    manifest, journals, failure = _open(directory, limits, found, known)
+    if failure is not None and any(key not in manifest for key in usable.REQUIRED):
+        raise failure
     return manifest, journals
 
 
 def open_proven(
     directory: Directory, limits: Limits = LIMITS, problems: list[Problem] | None = None
 ) -> tuple[Manifest, list[JournalFile]]:
-    """Return the same for a reader: how a run ended, the journals know better than the manifest.
+    """Return the same for a reader: what happened, the journals know better than the manifest.
 
-    Args and errors are those of `open_history`.
+    A name or a start that is damaged, and that no journal knows either, is left out. Args and
+    errors are those of `open_history`.
     """
     found = problems if problems is not None else []
-    manifest, journals = open_history(directory, limits, found)
-    proven = None if "sealed" in manifest else rebuild(directory, journals)
-    if proven is None or proven["status"] == "running":
-        return manifest, journals
-    if all(manifest.get(key) == proven.get(key) for key in _ENDING):
-        return manifest, journals
-    message = f"the manifest says {manifest['status']}, the journals end {proven['status']}"
-    found.append(Problem("BB-MAN-013", "warning", message, MANIFEST))
-    kept = {key: each for key, each in manifest.items() if key not in (*_ENDING, *_LASTING)}
-    return kept | {key: proven[key] for key in (*_ENDING, *_LASTING) if key in proven}, journals
+    manifest, journals, failure = _open(directory, limits, found, FEATURES)
+    if failure is not None and "id" not in manifest:
+        raise failure
+    spare: Manifest = {"tags": [], "status": "running", "environment": {}, "attempts": []}
+    manifest = spare | manifest
+    sealed = manifest.get("sealed", {}).get("packed") and manifest["journals"]
+    listed = {entry["file"] for entry in sealed or ()}
+    own = [journal for journal in journals if journal.name not in listed]
+    attempts = prove_attempts(directory, own, limits)
+    corrected = _correct(manifest, attempts) if attempts else manifest
+    history = ("attempts", "status", "start", "end", "exception")
+    if differing := [key for key in history if manifest.get(key) != corrected.get(key)]:
+        message = (
+            f"the journals know better of {', '.join(differing)}: they say that the run is "
+            f"{corrected['status']}, the manifest says {manifest['status']}"
+        )
+        found.append(Problem("BB-MAN-013", "warning", message, MANIFEST))
+    return corrected, journals
 
 
-def unusable(document: Manifest, limits: Limits = LIMITS) -> list[str]:
-    """Return the members of a manifest that a reader cannot go by: missing or not what they are.
+def _open(
+    directory: Directory, limits: Limits, problems: list[Problem], known: frozenset[str]
+) -> tuple[Manifest, list[JournalFile], NotARunError | ManifestError | None]:
+    """Return manifest and journals, and what is wrong with `run.json`.
 
-    Whether what they say is true is another question.
+    Members that are damaged there come from the journals, and are absent if no header tells them.
     """
-    wrong = [key for key, check in REQUIRED.items() if not check(document.get(key))]
-    wrong += [
-        key for key, check in _OPTIONAL.items() if key in document and not check(document[key])
-    ]
-    if any(key in document for key in SEALED) and not _is_sealed(document, limits):
-        wrong += SEALED
-    return wrong
+    failure: NotARunError | ManifestError | None = None
+    manifest: Manifest = {}
+    try:
+        manifest = read(directory, limits, known)
+    except (NotARunError, ManifestError) as error:
+        failure = error
+    if failure is None and (wrong := usable.unusable(manifest, limits)):
+        for key in {*wrong, *(_ENDING if "status" in wrong else ())}:
+            manifest.pop(key, None)
+        message = f"{directory.path / MANIFEST} lacks {', '.join(wrong)} or has them wrong"
+        failure = ManifestError(message)
+    journals = find_journals(directory, limits, problems, manifest.get("id"), known)
+    ids = {journal.header.run_id for journal in journals if journal.header is not None}
+    if failure is not None:
+        manifest = (rebuild(directory, journals, limits) or {}) | manifest
+    if failure is not None and "id" in manifest:
+        missing = isinstance(failure, NotARunError) and MANIFEST not in directory.names()
+        rule = "BB-MAN-014" if missing else "BB-MAN-001"
+        cure = f"blackbox seal {directory.path}"
+        problems.append(Problem(rule, "error", str(failure), MANIFEST, cure=cure))
+    if ids and manifest["id"] not in ids:
+        message = f"run.json is of run {manifest['id']}, the journals are of {min(ids)}"
+        problems.append(Problem("BB-MAN-013", "error", message, MANIFEST))
+        manifest = rebuild(directory, journals, limits) or manifest
+    return manifest, journals, failure
 
 
-def rebuild(directory: Directory, journals: Sequence[JournalFile]) -> Manifest | None:
+def _correct(manifest: Manifest, attempts: Sequence[Attempt]) -> Manifest:
+    """Return a manifest with what journals prove of its attempts in place of what it says."""
+    said = {entry["attempt"]: entry for entry in manifest["attempts"]}
+    entries = dict(said)
+    for attempt in attempts:
+        number, proven = attempt.number, _entry(attempt, later=attempt is not attempts[-1])
+        entry = entries[number] = dict(said.get(number, proven))
+        if attempt.dated:
+            entry["start"] = proven["start"]
+        if attempt.end is not None or entry["status"] == "running":
+            _take_end(entry, proven)
+    corrected = manifest | {"attempts": [entries[number] for number in sorted(entries)]}
+    first, last = attempts[0], attempts[-1]
+    if first.dated and min(entries) == first.number:
+        corrected["start"] = entries[first.number]["start"]
+    if last.end is not None:
+        _take_end(corrected, entries[last.number])
+    elif manifest["status"] not in _ENDED or last.number not in said:
+        _take_end(corrected, {"status": "running"})
+    if "end" not in corrected:
+        corrected.pop("duration_seconds", None)
+    elif "start" in corrected and any(
+        corrected[key] != manifest.get(key) for key in ("start", "end")
+    ):
+        corrected["duration_seconds"] = _lasted(corrected)
+    return corrected
+
+
+def _take_end(target: Manifest, source: Manifest) -> None:
+    """Let a run or an attempt end as another entry says that it did."""
+    for key in ("status", "end", "exception"):
+        target.pop(key, None)
+        if key in source:
+            target[key] = source[key]
+
+
+def _entry(attempt: Attempt, *, later: bool) -> Manifest:
+    """Return the entry of an attempt, as far as its journals prove it.
+
+    Args:
+        attempt: What they prove.
+        later: Whether a later attempt exists.
+    """
+    entry: Manifest = {"attempt": attempt.number, "status": "running"}
+    if attempt.header is not None:
+        entry["start"] = timestamp(attempt.header.time)
+        entry["process"] = attempt.header.process
+    if attempt.end is not None:
+        end = attempt.end["end"]
+        entry |= {key: end[key] for key in ("status", "exception") if key in end}
+        entry["end"] = timestamp(attempt.end["time"])
+    elif later:
+        entry["status"] = "interrupted"
+        if attempt.last is not None:
+            entry["end"] = timestamp(attempt.last)
+    return entry
+
+
+def rebuild(
+    directory: Directory, journals: Sequence[JournalFile], limits: Limits = LIMITS
+) -> Manifest | None:
     """Return the manifest that journals prove, or None if no header is readable.
 
-    The environment is not in a journal: it comes out empty.
+    The environment is not in a journal: it comes out empty. An attempt whose headers are all
+    damaged has neither start nor process.
     """
     whole = [journal for journal in journals if journal.header is not None]
     if not whole:
         return None
-    least = min(journal.rank for journal in whole)  # by its name, whatever the header says
-    own = [journal for journal in whole if journal.rank == least]
-    first = own[0].header
+    first = min(whole, key=lambda journal: (journal.rank, journal.ordinal)).header
     if first is None:
         return None
     tags = first.document["run"].get("tags")
-    manifest = new(first.run_id, first.run_name, tags if _is_texts(tags) else [], first.time, "")
+    manifest = new(
+        first.run_id, first.run_name, tags if usable.is_texts(tags) else [], first.time, ""
+    )
     manifest["writer"] = first.document.get("writer", {"name": "unknown", "version": "unknown"})
-    attempts: list[Manifest] = manifest["attempts"]
-    last = first.time
-    for journal in own:
-        header = journal.header
-        if header is None:
-            continue
-        if not attempts or header.attempt != attempts[-1]["attempt"]:
-            if attempts and attempts[-1]["status"] == "running":
-                finish(manifest, attempts[-1]["attempt"], "interrupted", last, None)
-            attempts.append(
-                {
-                    "attempt": header.attempt,
-                    "start": timestamp(header.time),
-                    "status": "running",
-                    "process": header.process,
-                }
-            )
-            last = header.time
-        with directory.reading(journal.name) as descriptor:
-            record = next(read_tail(descriptor, journal.start), {})
-        with suppress(JournalError):
-            last = check_sequence(record)[1]
-            check_event(record)
-            if "end" in record:
-                end = record["end"]
-                finish(manifest, header.attempt, end["status"], last, end.get("exception"))
-    if attempts[-1]["status"] == "running":
-        manifest["status"] = "running"
-        for key in ("end", "duration_seconds", "exception"):
-            manifest.pop(key, None)
+    attempts = prove_attempts(directory, journals, limits)
+    entries = [_entry(attempt, later=attempt is not attempts[-1]) for attempt in attempts]
+    manifest["attempts"] = entries
+    manifest["start"] = next(
+        (entry["start"] for entry in entries if "start" in entry), manifest["start"]
+    )
+    _take_end(manifest, entries[-1])
+    if "end" in manifest:
+        manifest["duration_seconds"] = _lasted(manifest)
     return manifest
+
+
+def complete(entry: Manifest, start: str) -> None:
+    """Give an attempt whose headers are damaged what a manifest has to say of each.
+
+    Args:
+        entry: Its entry; changed.
+        start: When the run began.
+    """
+    entry.setdefault("start", start)
+    entry.setdefault("process", {"host": "unknown", "pid": 0})
+    if entry.get("status", "running") != "running":
+        entry.setdefault("end", entry["start"])
 
 
 def finish(
@@ -318,199 +381,18 @@ def finish(
             entry.update(closing)
     manifest.pop("exception", None)
     manifest.update(closing)
-    manifest["duration_seconds"] = round(max(0.0, end - seconds(manifest["start"])), 6)
+    manifest["duration_seconds"] = _lasted(manifest)
+
+
+def _lasted(manifest: Manifest) -> float:
+    """Return the seconds from start to end."""
+    return round(max(0.0, seconds(manifest["end"]) - seconds(manifest["start"])), 6)
 
 
 def unseal(manifest: Manifest) -> None:
     """Take out what only holds of a sealed run."""
     for key in SEALED:
         manifest.pop(key, None)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= INT64_MAX
-
-
-def _is_index(value: object) -> bool:
-    return type(value) is int and 0 <= value <= naming.MAX_ORDINAL
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_time(value: object) -> bool:
-    try:
-        seconds(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True
-
-
-def _is_path(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    try:
-        check_relative(value)
-    except UnsafePathError:
-        return False
-    return True
-
-
-def _has(value: object, **checks: Callable[[object], bool]) -> bool:
-    """Tell whether an object has members that pass their checks; a `maybe_` one may be absent."""
-    if not isinstance(value, dict):
-        return False
-    for name, check in checks.items():
-        key = name.removeprefix("maybe_")
-        if not (check(value[key]) if key in value else key != name):
-            return False
-    return True
-
-
-def _is_attempts(value: object) -> bool:
-    return isinstance(value, list) and all(
-        _has(
-            entry,
-            attempt=_is_index,
-            start=_is_time,
-            status=lambda status: status == "running" or _is_ended(status),
-            maybe_end=_is_time,
-            maybe_process=_is_object,
-            maybe_exception=_is_object,
-        )
-        for entry in value
-    )
-
-
-def _is_ended(value: object) -> bool:
-    return isinstance(value, str) and value in _ENDED
-
-
-def _is_sealed(document: Manifest, limits: Limits) -> bool:
-    """Tell whether a manifest says of a sealed run what a reader needs, and nothing unsafe."""
-    if not _is_ended(document.get("status")) or not _has(
-        document,
-        sealed=lambda sealed: _has(sealed, packed=lambda packed: isinstance(packed, bool)),
-        files=_are_files,
-        groups=lambda groups: isinstance(groups, dict) and all(map(_is_group, groups.values())),
-    ):
-        return False
-    packed, journals = document["sealed"]["packed"], document.get("journals")
-    if not isinstance(journals, list) or not all(
-        is_journal(entry, limits) and (not packed or "events" in entry) for entry in journals
-    ):
-        return False
-    return len({entry["file"] for entry in journals}) == len(journals) and all(
-        group["table"] in document["files"] for group in document["groups"].values()
-    )
-
-
-def _are_files(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        _is_path(path)
-        and _has(
-            entry,
-            bytes=_is_count,
-            maybe_sha256=lambda sha: isinstance(sha, str) and bool(_SHA256.fullmatch(sha)),
-        )
-        for path, entry in value.items()
-    )
-
-
-def _is_group(value: object) -> bool:
-    def is_metric(said: object) -> bool:
-        return _has(
-            said,
-            type=lambda kind: kind in ("bool", "int64", "float64"),
-            column=_is_text,
-            count=_is_count,
-            maybe_unit=lambda text: isinstance(text, str),
-            maybe_description=lambda text: isinstance(text, str),
-            maybe_statistics=_is_texts,
-        )
-
-    return _has(
-        value,
-        rows=_is_count,
-        superseded=_is_count,
-        table=lambda name: _is_path(name) and str(name).endswith(".parquet"),
-        maybe_dataset=lambda name: _is_path(name) and str(name).endswith(".h5"),
-        metrics=lambda said: isinstance(said, dict) and all(map(is_metric, said.values())),
-    )
-
-
-def is_journal(value: object, limits: Limits) -> bool:
-    """Tell whether a value says of a journal what a sealed manifest has to say."""
-
-    def is_file(name: object) -> bool:
-        return isinstance(name, str) and naming.parse_journal_name(name) is not None
-
-    if not isinstance(value, dict) or not _has(
-        value,
-        file=is_file,
-        rank=_is_index,
-        attempt=_is_index,
-        first_seq=_is_count,
-        records=_is_count,
-        maybe_time=_is_number,
-        maybe_process=_is_object,
-        maybe_events=lambda events: isinstance(events, list),
-    ):
-        return False
-    place = naming.parse_journal_name(value["file"])
-    return (
-        place is not None
-        and place[0] == value["rank"]
-        and all(_is_record(event, limits) for event in value.get("events", ()))
-    )
-
-
-def _is_record(value: object, limits: Limits) -> bool:
-    if not isinstance(value, dict):
-        return False
-    try:
-        check_sequence(value)
-        if "metrics" in value:
-            read_record(value, 0, 0, limits)
-        else:
-            check_event(value)
-    except JournalError:
-        return False
-    return True
-
-
-REQUIRED: Final[dict[str, Callable[[object], bool]]] = {
-    "id": lambda value: isinstance(value, str) and bool(_ID.fullmatch(value)),
-    "name": _is_text,
-    "tags": _is_texts,
-    "status": lambda value: value == "running" or _is_ended(value),
-    "start": _is_time,
-    "environment": _is_object,
-    "attempts": _is_attempts,
-}
-"""The members without which a manifest is damaged, and how to tell them."""
-
-_OPTIONAL: Final[dict[str, Callable[[object], bool]]] = {
-    "end": _is_time,
-    "duration_seconds": _is_number,
-    "exception": _is_object,
-    "writer": _is_object,
-    "generation": _is_count,
-    "lineage": _is_object,
-}
 
 
 def clip(exception: Mapping[str, str]) -> dict[str, str]:

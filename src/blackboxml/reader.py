@@ -120,8 +120,8 @@ class RunReader:
 
     @property
     def name(self) -> str:
-        """The name as the user gave it."""
-        return str(self._manifest["name"])
+        """The name as the user gave it; empty where that is lost."""
+        return str(self._manifest.get("name", ""))
 
     @property
     def tags(self) -> list[str]:
@@ -131,7 +131,7 @@ class RunReader:
     @property
     def verdict(self) -> Verdict:
         """The status, and how it is known."""
-        return determine(self._directory, self._manifest, self._journals, self._watch)
+        return determine(self._directory, self._manifest, self._journals, self._watch, self._limits)
 
     @property
     def status(self) -> ReaderStatus:
@@ -145,8 +145,8 @@ class RunReader:
 
     @property
     def start(self) -> datetime:
-        """When the run began, with its offset from UTC."""
-        return manifests.moment(self._manifest["start"])
+        """When the run began, with its offset from UTC; 1970 where nothing tells that."""
+        return manifests.begun(self._manifest)
 
     @property
     def end(self) -> datetime | None:
@@ -157,7 +157,7 @@ class RunReader:
     @property
     def duration_seconds(self) -> float | None:
         """Seconds from start to end, or None while there is no end."""
-        end = self.end
+        end = self.end if "start" in self._manifest else None
         return None if end is None else max(0.0, (end - self.start).total_seconds())
 
     @property

@@ -79,6 +79,7 @@ def close_attempts(directory: Directory, manifest: Manifest, journals: list[Jour
     for entry in proven["attempts"]:
         if said.get(entry["attempt"], {}).get("status", "running") == "running":
             said[entry["attempt"]] = entry
+            manifests.complete(entry, proven["start"])
     manifest["attempts"] = [said[attempt] for attempt in sorted(said)]
     try:
         manifests.seconds(manifest["start"])

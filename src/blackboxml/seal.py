@@ -272,6 +272,7 @@ class Sealing:
                 if headers:
                     entry["start"] = manifests.timestamp(headers[0].time)
                     entry["process"] = headers[0].process
+            manifests.complete(entries[attempt], manifest["start"])
             times = [header.time for header in headers[-1:]]
             times += [scan.last_time for scan in session if scan.records]
             self._settle(entries[attempt], session, times)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from blackboxml import process
-from blackboxml.journal import read_tail
-from blackboxml.model import MANIFEST
+from blackboxml.ending import last_end
+from blackboxml.model import LIMITS, MANIFEST, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +63,7 @@ def determine(
     manifest: Manifest,
     journals: Sequence[JournalFile],
     watch: Watch | None = None,
+    limits: Limits = LIMITS,
 ) -> Verdict:
     """Return the status of a run as its files and the process table prove it.
 
@@ -71,6 +72,7 @@ def determine(
         manifest: Its manifest.
         journals: Its journals.
         watch: What this reader saw before; updated.
+        limits: What a reader accepts.
     """
     attempt = _newest_attempt(journals)
     if not attempt:
@@ -80,33 +82,25 @@ def determine(
         attempts = manifest["attempts"]
         identity = attempts[-1].get("process", {}) if attempts else {}
         return _observe(directory, MANIFEST, identity, watch or Watch())
-    for journal in reversed(attempt):
-        with directory.reading(journal.name) as descriptor:
-            last = next(read_tail(descriptor, journal.start), {})
-        end = last.get("end")
-        ended = end.get("status") if isinstance(end, dict) else None
-        if isinstance(ended, str) and ended in ENDED:
-            return Verdict(cast("ReaderStatus", ended), f"{journal.name} ends so")
-    newest = attempt[-1]
-    for entry in manifest["attempts"]:
-        if entry.get("attempt") == newest.attempt and entry.get("status") in ENDED:
-            return Verdict(entry["status"], "the manifest says so")
+    if (found := last_end(directory, attempt, limits)) is not None:
+        end, journal = found
+        return Verdict(cast("ReaderStatus", end["end"]["status"]), f"{journal.name} ends so")
+    newest = max(attempt, key=lambda journal: journal.ordinal)
+    stated = str(manifest["status"])
+    listed = any(entry.get("attempt") == newest.attempt for entry in manifest["attempts"])
+    if stated in ENDED and listed:
+        return Verdict(cast("ReaderStatus", stated), "the manifest says so")
     identity = newest.header.process if newest.header else {}
     return _observe(directory, newest.name, identity, watch or Watch())
 
 
 def _newest_attempt(journals: Sequence[JournalFile]) -> list[JournalFile]:
-    """Return the journals of the newest attempt of the least rank, by ordinal."""
+    """Return the journals of the newest attempt of the least rank."""
     if not journals:
         return []
     rank = min(journal.rank for journal in journals)
     attempt = max(journal.attempt for journal in journals if journal.rank == rank)
-    own = {
-        journal.ordinal: journal
-        for journal in journals
-        if (journal.rank, journal.attempt) == (rank, attempt)
-    }
-    return [own[ordinal] for ordinal in sorted(own)]
+    return [each for each in journals if (each.rank, each.attempt) == (rank, attempt)]
 
 
 def _observe(directory: Directory, name: str, identity: dict[str, Any], watch: Watch) -> Verdict:

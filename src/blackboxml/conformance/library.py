@@ -112,10 +112,10 @@ def read(path: Path) -> dict[str, Any]:
     survey = _Survey(reader)
     answer: dict[str, Any] = {
         "id": reader.id,
-        "name": reader.name,
+        "name": reader.manifest.get("name"),
         "tags": reader.tags,
         "status": reader.status,
-        "start": reader.manifest["start"],
+        "start": reader.manifest.get("start"),
         "end": reader.manifest.get("end"),
         "exception": reader.manifest.get("exception"),
         "config": tree(reader.config),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
-from blackboxml import naming, process
+from blackboxml import naming, process, usable
 from blackboxml.errors import (
     BlackboxError,
     Findings,
@@ -175,7 +175,7 @@ def _read_raw(case: Case) -> Manifest:
         raw = manifests.read(case.directory, case.limits)
     except (NotARunError, ManifestError):
         return {}
-    for key in manifests.unusable(raw, case.limits):
+    for key in usable.unusable(raw, case.limits):
         if key not in manifests.SEALED:
             raw.pop(key, None)
     return raw
@@ -299,7 +299,7 @@ def _known(case: Case) -> Known:
     known.entries = {
         each["file"]: each
         for each in (listed if isinstance(listed, list) else [])
-        if manifests.is_journal(each, case.limits)
+        if usable.is_journal(each, case.limits)
     }
     known.events = {
         (entry["attempt"], entry["rank"], event["seq"]): event
