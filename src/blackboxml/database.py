@@ -13,12 +13,12 @@ import sqlite3
 import stat
 import tempfile
 import weakref
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from blackboxml.errors import FormatError
+from blackboxml.errors import ConversionError, FormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +35,7 @@ ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 _MAGIC: Final = b"SQLite format 3\0"
 _JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
 _TRIES: Final = 5
+_PATIENCE: Final = 300.0  # seconds for which one of several exports waits for the others
 _FUNCTIONS: Final = frozenset(["count", "max", "min", "length", "typeof", "coalesce"])
 _ALLOWED: Final = frozenset([sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE])
 
@@ -54,17 +55,15 @@ def has_tables(path: Path, wanted: dict[str, set[str]]) -> bool:
     """Tell whether a file is a database with plain tables of these columns, and maybe others."""
     if not is_sqlite(path):
         return False
-    try:
-        with closing(_guard(f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1")) as found:
-            if _holds(found, wanted):
-                return True
-        # What was never checkpointed is in the write-ahead log alone.
-        if not os.path.exists(f"{path}-wal"):
-            return False
-        with closing(Source(path).connect()) as found:
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+    with suppress(*ERRORS), closing(_guard(uri)) as found:
+        if _holds(found, wanted):
+            return True
+    # What was never checkpointed is in the write-ahead log alone.
+    if os.path.exists(f"{path}-wal"):
+        with suppress(*ERRORS, OSError, FormatError), Source(path).connection() as found:
             return _holds(found, wanted)
-    except (*ERRORS, OSError, FormatError):
-        return False
+    return False
 
 
 def _holds(connection: sqlite3.Connection, wanted: dict[str, set[str]]) -> bool:
@@ -210,6 +209,38 @@ def tables(connection: sqlite3.Connection) -> dict[str, set[str]]:
             rows = connection.execute(f'PRAGMA table_xinfo("{quoted}")').fetchall()
             found[str(name)] = {str(row[1]) for row in rows if not row[6]}
     return found
+
+
+@contextmanager
+def transaction(
+    path: Path, schema: str, wanted: dict[str, set[str]]
+) -> Iterator[sqlite3.Connection]:
+    """Give a connection that writes into a database all or nothing, while others wait.
+
+    Args:
+        path: The database, made if it is missing.
+        schema: Statements that make what is missing in it, with `;` between them.
+        wanted: Tables and columns that one which is not empty has.
+
+    Raises:
+        ConversionError: If it is another database, or cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=_PATIENCE)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if tables(connection) and not _holds(connection, wanted):
+                    raise ConversionError(f"{path} is another database; name another target")
+                for statement in schema.split(";"):
+                    connection.execute(statement)
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+    except sqlite3.Error as error:
+        raise ConversionError(f"{path} cannot be written: {error}") from None
 
 
 def salvage(

@@ -110,7 +110,7 @@ def to_medium(name: str, value: Any, step: int, time: float | None, ledger: Ledg
         ledger: Told where the value cannot be kept as it is.
     """
     if isinstance(value, str):
-        text = value.encode(errors="backslashreplace").decode()
+        text = to_text(value)
         if text != value:
             ledger.changed("text", "surrogates in a text are spelled out", where=name)
         return Medium(name, "text", step, time, value=text)
@@ -140,8 +140,13 @@ def to_json(tree: Any, depth: int = 50) -> Any:
     if isinstance(tree, list):
         return [to_json(each, depth - 1) for each in tree]
     if isinstance(tree, dict):
-        return {key: to_json(each, depth - 1) for key, each in tree.items()}
-    return tree
+        return {to_text(key): to_json(each, depth - 1) for key, each in tree.items()}
+    return to_text(tree) if isinstance(tree, str) else tree
+
+
+def to_text(text: str) -> str:
+    """Return a text with surrogates, which stand for no character, spelled out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def from_json(tree: Any) -> Any:

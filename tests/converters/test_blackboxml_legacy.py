@@ -279,6 +279,40 @@ def test_other_files_are_not_taken_for_runs(tmp_path: Path) -> None:
         list(blackboxml_legacy.read(tmp_path / "package.json"))
 
 
+def test_odd_members_do_not_lose_the_run(tmp_path: Path) -> None:
+    deep: Any = []
+    for _ in range(90):
+        deep = [deep]
+    (tmp_path / "run.json").write_text(
+        json.dumps(
+            document(
+                [
+                    {
+                        "": 1.0,
+                        "\n": 2.0,
+                        "/a/": 3.0,
+                        "deep": deep,
+                        "big": 2**80,
+                        "\ud800": "\ud800",
+                    },
+                    5,
+                ],
+                tags=["", "\ud800", None, "ok"],
+                environment={"deep": deep, "nan": math.nan},
+                start="soon",
+                more={"x": [math.inf]},
+            )
+        )
+    )
+    report = convert(tmp_path / "run.json", tmp_path / "out", verify=True)
+    assert report.ok, (report.unreadable, report.runs)
+    run = open_run(report.runs[0].target)
+    assert run.tags == ["\\ud800", "null", "ok"]
+    assert next(run.records()).metrics == {"unnamed": 1.0, "_": 2.0, "a": 3.0}
+    kinds = {record.name: record.kind for record in run.media()}
+    assert kinds == {"deep": "event", "big": "event", "__2": "text", "step": "event"}
+
+
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -295,7 +329,9 @@ NAMES = st.text("abc/é", min_size=1, max_size=6).filter(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=st.lists(st.dictionaries(NAMES, VALUES, max_size=4), max_size=6))
 def test_any_run_comes_back_as_it_was(
     steps: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory

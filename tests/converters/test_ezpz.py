@@ -232,6 +232,17 @@ def test_statistics_are_told_from_metrics_of_such_a_name(tmp_path: Path) -> None
     assert repr(point.ranks) == "{'a': {'mean': 2.0, 'std': nan}}"
 
 
+def test_a_time_that_is_none_loses_no_value(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    times = ("NaN", "Infinity", "1e300", "null", '"soon"')
+    path.write_text(
+        "\n".join(f'{{"timestamp": {time}, "rank": 0, "metrics": {{"a": 1}}}}' for time in times)
+    )
+    report = convert(path, tmp_path / "out")
+    assert report.ok
+    assert open_run(report.runs[0].target).arrow("").num_rows == 5
+
+
 def test_values_of_every_kind_are_of_their_kind(tmp_path: Path) -> None:
     metrics = {
         "i": 2**60,

@@ -257,15 +257,24 @@ def test_what_is_no_image_graph_or_histogram_is_kept_and_told(tmp_path: Path) ->
         insert("INSERT INTO histograms VALUES (2, ?, 'n', 0, '[0, NaN]', '[1]', 2.5)", (run,))
         insert("INSERT INTO graphs VALUES (1, ?, '[]', 3.0)", (run,))
         insert("INSERT INTO texts VALUES (1, ?, '/t/', 'x', x'ff', 'soon')", (run,))
+        insert("INSERT INTO texts VALUES (2, ?, 'late', 0, 'x', 9e999)", (run,))
+        record(connection, run, "loss", 0, 0.5)
+        insert("UPDATE records SET wall_time = 9e999")
+        surrogate = json.dumps({"nodes": [{"id": "\ud800"}], "edges": [math.nan, 2.5]})
+        insert("INSERT INTO graphs VALUES (2, 99, ?, 3.0)", (surrogate,))
+        insert("UPDATE graphs SET run_id = run_id + 100")
+        insert("UPDATE graphs SET run_id = ? WHERE id = 2", (run,))
         connection.commit()
     found, items, ledger = items_of(path)
-    assert {item.name for item in items} == {"i", "five", "text", "h", "n", "graph", "t"}
-    by = {item.name: item for item in items}
+    by = {item.name: item for item in items if isinstance(item, Medium)}
+    assert by.keys() == {"i", "five", "text", "h", "n", "graph", "t", "late"}
+    assert by["graph"].value == {"nodes": [{"id": "\\ud800"}], "edges": ["NaN", 2.5]}
+    assert [item for item in items if isinstance(item, Point)] == [Point(0, None, {"loss": 0.5})]
     assert by["five"].kind == "array"
     assert by["n"].value == {"edges": [0, "NaN"], "counts": [1]}
     assert (by["i"].data, by["text"].value) == (b"\0", "x")
     assert found.extra["config"] == "{not json"
-    for kind in ("image", "histogram", "graph", "config", "step", "time"):
+    for kind in ("image", "histogram", "config", "step", "time"):
         assert ledger.total("unreadable", kind)  # type: ignore[arg-type]
     assert ledger.total("changed", "field") == 1
     assert convert(path, tmp_path / "out").ok
@@ -569,13 +578,21 @@ def test_a_run_beside_those_of_simplegrad_leaves_them_alone(tmp_path: Path) -> N
     assert after == before
 
 
+def test_several_processes_export_into_one_database(tmp_path: Path) -> None:
+    for number in range(6):
+        full(tmp_path / "runs", f"run {number}")
+    report = convert(tmp_path / "runs", tmp_path / "x.db", jobs=3, verify=True)
+    assert report.ok, [(run.error, run.differences) for run in report.runs]
+    assert set(board(tmp_path / "x.db")) == {f"run {number}" for number in range(6)}
+
+
 def test_another_database_is_not_written_to(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
         connection.execute("CREATE TABLE mine (a)")
         connection.commit()
     before = (tmp_path / "x.db").read_bytes()
     run = open_run(full(tmp_path / "runs").path)
-    with pytest.raises(ConversionError, match="no database of simplegrad"):
+    with pytest.raises(ConversionError, match="another database"):
         simplegrad.write(run, tmp_path / "x.db", Ledger(), {})
     assert (tmp_path / "x.db").read_bytes() == before
 

@@ -42,7 +42,8 @@ class Decoder:
             if name is None:
                 name = known[metric] = self._name(names.get(metric, f"metric_{metric}"))
             step = raw_step if type(raw_step) is int else self._whole(raw_step, row)
-            time = raw_time if type(raw_time) is float else self._time(raw_time, row)
+            plain = type(raw_time) is float and raw_time - raw_time == 0
+            time = raw_time if plain else self._time(raw_time, row)
             number = value if type(value) is float else self._number(value, row)
             if number is None:
                 if point is not None:
@@ -96,7 +97,7 @@ class Decoder:
 
     def _time(self, value: object, row: int) -> float | None:
         """Return a time."""
-        number = self._number(value, row, "time")
+        number = value if isinstance(value, float) else self._number(value, row, "time")
         if number is None or not math.isfinite(number):
             self._ledger.unreadable("time", "a time that is no number", where=f"row {row}")
             return None
@@ -107,7 +108,7 @@ class Decoder:
         return {
             "name": self._name(name if isinstance(name, str) else repr(name)),
             "step": step if type(step) is int else self._whole(step, row),
-            "time": time if type(time) is float else self._time(time, row),
+            "time": self._time(time, row),
         }
 
     def _other(self, place: dict[str, Any], kind: Any, value: Any, what: str, row: int) -> Medium:

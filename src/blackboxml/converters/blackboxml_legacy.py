@@ -25,7 +25,7 @@ from blackboxml.legacy import scan_legacy
 from blackboxml.model import INT64_MAX, INT64_MIN, MANIFEST, SCRATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, KeysView, Mapping
     from pathlib import Path
     from typing import IO
 
@@ -107,14 +107,10 @@ def _read_run(file: Path) -> ForeignRun:
         key="",
         fingerprint=fingerprint([file]),
         name=_name(found.get("name"), file.parent.name or file.stem, remarks),
-        items=lambda ledger: _items(file, remarks, ledger),
+        items=lambda ledger: _items(file, found.keys(), remarks, ledger),
         files=[file],
     )
-    tags = found.get("tags")
-    for tag in tags if isinstance(tags, list) else []:
-        if not isinstance(tag, str):
-            remarks.append(("changed", "tag", "a tag that is no text is spelled as JSON"))
-        run.tags.append(tag if isinstance(tag, str) else json.dumps(tag))
+    run.tags = _tags(found.get("tags"), remarks)
     for key in ("start", "end"):
         moment = _moment(found.get(key))
         setattr(run, key, moment)
@@ -124,7 +120,10 @@ def _read_run(file: Path) -> ForeignRun:
         elif moment is None and found.get(key) is not None:
             run.extra[key] = found[key]
     if isinstance(found.get("environment"), dict):
-        run.environment = foreign.to_json(found["environment"])
+        try:
+            run.environment = foreign.to_json(found["environment"])
+        except ValueError:
+            run.extra["environment"] = found["environment"]
     # The callback of Keras writes a run only when the training has come to its end.
     if isinstance(found.get("model"), dict) and run.end is not None:
         run.status = "completed"
@@ -159,6 +158,20 @@ def _name(name: object, other: str, remarks: list[tuple[Any, ...]]) -> str:
     return other
 
 
+def _tags(tags: object, remarks: list[tuple[Any, ...]]) -> list[str]:
+    """Return tags; one that is no text is spelled as JSON, an empty one is left out."""
+    found = []
+    for tag in tags if isinstance(tags, list) else []:
+        text = foreign.to_text(tag) if isinstance(tag, str) else json.dumps(tag)
+        if text != tag:
+            remarks.append(("changed", "tag", "a tag that is no text is spelled as JSON"))
+        if text:
+            found.append(text)
+        else:
+            remarks.append(("lost", "tag", "an empty tag is left out"))
+    return found
+
+
 def _moment(text: object) -> float | None:
     """Return an ISO 8601 time as Unix seconds, None if it is none."""
     try:
@@ -167,7 +180,9 @@ def _moment(text: object) -> float | None:
         return None
 
 
-def _items(file: Path, remarks: list[tuple[Any, ...]], ledger: Ledger) -> Iterator[Item]:
+def _items(
+    file: Path, known: KeysView[str], remarks: list[tuple[Any, ...]], ledger: Ledger
+) -> Iterator[Item]:
     """Yield the steps of a run of 0.5; the step is the place in the list."""
     _remark(remarks, ledger)
     name = foreign.Names(ledger)
@@ -178,7 +193,7 @@ def _items(file: Path, remarks: list[tuple[Any, ...]], ledger: Ledger) -> Iterat
             kind: Kind = "step" if piece.key.startswith("step ") else "field"
             ledger.unreadable(kind, "a part that is damaged", where=where)
         elif piece.kind == "member":
-            if seen and piece.key not in _KNOWN | {"model", "duration_seconds"}:
+            if seen and piece.key not in known:
                 what = "a member behind the steps is left out"
                 ledger.lost("field", what, where=str(piece.key), declared=False)
         else:
@@ -259,8 +274,7 @@ def _read_metrics(file: Path, kind: str) -> ForeignRun:
         end=end,
         files=[file],
     )
-    tags = found.get("tags") if own else None
-    run.tags = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+    run.tags = _tags(found.get("tags") if own else None, remarks)
     rest = {
         key
         for key in found

@@ -19,8 +19,8 @@ from blackboxml import foreign
 from blackboxml.converters._blocks_pickle import Made, UnsafePickleError, load, simplify, understand
 from blackboxml.converters._blocks_value import Values, is_pickle
 from blackboxml.converters._blocks_writer import OWN, SCHEMA, Writer
-from blackboxml.database import ERRORS, Source, has_tables, salvage
-from blackboxml.errors import ConversionError, FormatError
+from blackboxml.database import ERRORS, Source, has_tables, salvage, transaction
+from blackboxml.errors import FormatError
 from blackboxml.interchange import ForeignRun, fingerprint
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ _MOST_BYTES: Final = 128 * 2**20
 _MOST_ANCESTORS: Final = 16_000
 _TOLD_ANCESTORS: Final = 1000
 _ENDS: Final = ("got_exception", "training_finished")
-_TIMEOUT: Final = 120.0
 _BATCH: Final = 8192
 
 
@@ -411,25 +410,11 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
         options: None are known.
 
     Raises:
-        ConversionError: If the target is there and is another database.
-        OSError: If the target cannot be written.
+        ConversionError: If the target is another database, or cannot be written.
+        OSError: If the folder of the target cannot be made.
     """
     del options
     path = target / FILE if target.is_dir() or not target.suffix else target
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size and not has_tables(path, _TABLES):
-        raise ConversionError(f"{path} is no log of Blocks; name another target")
-    try:
-        with closing(sqlite3.connect(path, isolation_level=None, timeout=_TIMEOUT)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                for statement in SCHEMA.split(";"):
-                    connection.execute(statement)
-                Writer(run, connection, ledger).write()
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-    except sqlite3.Error as error:
-        raise ConversionError(f"{path} cannot be written: {error}") from None
+    with transaction(path, SCHEMA, _TABLES) as connection:
+        Writer(run, connection, ledger).write()
     return path

@@ -45,6 +45,7 @@ _ENTRY: Final = re.compile(r"- \*\*(.+?)\*\*: (.*)")
 _OBJECT: Final = re.compile(r'\{"timestamp"')
 _INTEGER: Final = re.compile(r"[+-]?\d{1,19}")
 _LINE: Final = 2**26
+_LAST_TIME: Final = 1e15
 _SMALL: Final = 16 * 2**20
 _MOST_ROWS: Final = 2**20
 _MOST_FILES: Final = 10_000
@@ -325,7 +326,8 @@ class _History:
     def _update(self, record: dict[str, Any], step: int, rank: int) -> Iterator[Item]:
         """Yield what one update logged."""
         time = record.get("timestamp")
-        time = float(time) if isinstance(time, int | float) else None
+        # Also false for NaN.
+        time = float(time) if isinstance(time, int | float) and abs(time) < _LAST_TIME else None
         metrics, ranks = _split(record["metrics"], record.get("aggregated"))
         numbers: dict[str, Number] = {}
         media = []

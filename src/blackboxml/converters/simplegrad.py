@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import heapq
 import math
-import sqlite3
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import foreign
 from blackboxml.converters._simplegrad_row import Decoder
 from blackboxml.converters._simplegrad_writer import EXTRA, MEDIA, SCHEMA, STATUS, Writer
-from blackboxml.database import ALL, ERRORS, Source, has_tables, salvage, tables
-from blackboxml.errors import ConversionError, FormatError
+from blackboxml.database import ALL, ERRORS, Source, has_tables, salvage, tables, transaction
+from blackboxml.errors import FormatError
 from blackboxml.interchange import ForeignRun
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
@@ -40,7 +39,6 @@ _TABLES: Final = {
     "records": {"id", "run_id", "metric_id", "step", "value", "wall_time"},
 }
 _OWN: Final = "blackboxml_runs"
-_TIMEOUT: Final = 120.0
 
 __all__ = ["EXTRA", "SUFFIXES", "members", "read", "recognise", "write"]
 
@@ -257,27 +255,12 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
         options: None are known.
 
     Raises:
-        ConversionError: If the target is there and is another database.
+        ConversionError: If the target is another database, or cannot be written.
         MissingDependencyError: If there are images and Pillow is not installed.
-        OSError: If the target cannot be written.
+        OSError: If the folder of the target cannot be made.
     """
     del options
     path = target / FILE if target.is_dir() or not target.suffix else target
-    path.parent.mkdir(parents=True, exist_ok=True)
-    there = path.exists() and path.stat().st_size > 0
-    if there and not has_tables(path, _TABLES):
-        raise ConversionError(f"{path} is no database of simplegrad; name another target")
-    try:
-        with closing(sqlite3.connect(path, isolation_level=None, timeout=_TIMEOUT)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                for statement in SCHEMA.split(";"):
-                    connection.execute(statement)
-                Writer(run, connection, ledger).write()
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-    except sqlite3.Error as error:
-        raise ConversionError(f"{path} cannot be written: {error}") from None
+    with transaction(path, SCHEMA, _TABLES) as connection:
+        Writer(run, connection, ledger).write()
     return path
