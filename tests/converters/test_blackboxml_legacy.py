@@ -272,6 +272,7 @@ def test_other_files_are_not_taken_for_runs(tmp_path: Path) -> None:
         "run.json": '{"format": {"name": "blackbox-run"}, "name": "x", "steps": []}',
         "metrics_1.json": '{"loss": [1.0]}',
         "empty.json": "",
+        "shown.txt": json.dumps(document([{"loss": 1.0}]), indent=2),
     }.items():
         (tmp_path / name).write_text(text)
         assert not blackboxml_legacy.recognise(tmp_path / name)

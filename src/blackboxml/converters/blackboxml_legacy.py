@@ -53,8 +53,12 @@ _LOCAL: Final = "a time without its offset from UTC is taken as UTC"
 
 
 def recognise(path: Path) -> bool:
-    """Tell whether a file, or the `run.json` of a folder, is a run of 0.5 or of 0.2."""
-    return _kind(path / MANIFEST if path.is_dir() else path) is not None
+    """Tell whether a JSON file, or the `run.json` of a folder, is a run of 0.5 or of 0.2.
+
+    What `bbml show` printed of a run and somebody kept is of another name, and not taken for one.
+    """
+    file = path / MANIFEST if path.is_dir() else path
+    return file.suffix == ".json" and _kind(file) is not None
 
 
 def members(path: Path) -> set[str]:
