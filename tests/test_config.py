@@ -22,7 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackboxml.config import decode_config, encode_config
+from blackboxml.conformance import library as corpus
 from blackboxml.errors import ConfigError
+from blackboxml.reader import open_run
+from tests.histories import header, write
 
 PATHS = st.text("ab./ ", max_size=8).map(PurePosixPath)
 SCALARS = (
@@ -323,7 +326,6 @@ def test_the_tree_of_what_is_accepted_fits_64_levels_wherever_it_stands(wrap) ->
         {"$bytes": 1},
         {"$dict": ["ab"]},
         {"$dict": [[1, 2, 3]]},
-        {"$dict": [[[], 1]]},
         {"$dict": 7},
         {"$repr": {}},
         {"$repr": "text"},
@@ -359,3 +361,36 @@ def test_the_tree_shares_nothing_with_the_configuration() -> None:
     tree = encode_config(config)
     config["layers"].append(3)
     assert tree == {"layers": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [[[64, 64], "a"]],
+        [[{"b": 1}, "a"]],
+        [[[], 1], [{}, 2], [None, 3]],
+        [[1, "a"], [1.0, "b"], [True, "c"]],
+        [["a", 1], ["a", 2]],
+    ],
+)
+def test_keys_that_python_has_not_are_given_as_they_stand(pairs: list[list[object]]) -> None:
+    tree = {"x": {"$dict": [*pairs, ["betas", {"$tuple": [1, 2]}]]}, "y": 1}
+    wanted = {"$dict": [*pairs, ["betas", (1, 2)]]}
+    assert decode_config(tree) == {"x": wanted, "y": 1}
+    assert [type(key) for key, _ in decode_config(tree)["x"]["$dict"]][:-1] == [
+        type(key) for key, _ in pairs
+    ]
+    assert decode_config(tree["x"]) == wanted
+    spelled = corpus.tree(decode_config(tree["x"]))["mapping"]
+    assert spelled == [[corpus.tree(key), corpus.tree(value)] for key, value in wanted["$dict"]]
+
+
+def test_such_keys_damage_nothing_else(tmp_path: Path) -> None:
+    files = {"metrics.jsonl": header()}
+    path = write(tmp_path / "run", files)
+    document = {"format": {"name": "blackbox-config", "version": "1.0", "features": []}}
+    document["config"] = {"weights": {"$dict": [[[0, 1], 0.5]]}, "lr": 0.1}
+    (path / "config.json").write_text(json.dumps(document))
+    reader = open_run(path)
+    assert reader.config == {"weights": {"$dict": [[[0, 1], 0.5]]}, "lr": 0.1}
+    assert all(problem.file != "config.json" for problem in reader.problems)

@@ -260,15 +260,29 @@ def test_a_record_without_its_place_or_time_is_damaged(change: dict[str, Any]) -
         {"first_seq": -1},
         {"first_seq": 2**63},
         {"time": "now"},
+        {"time": "1.5"},
+        {"time": True},
         {"time": 10**400},
+        {"run": {"id": "A" * 32, "name": "r"}},
+        {"run": {"id": "0" * 33, "name": "r"}},
+        {"run": {"id": "0" * 32 + "\n", "name": "r"}},
+        {"run": {"id": "0" * 32, "name": ""}},
+        {"run": {"id": "0" * 32, "name": "r" * 1025}},
+        {"run": {"id": "0" * 32, "name": "a\nb"}},
         {"format": {"name": "blackbox-run", "version": "1.0"}},
         {"format": None},
-        {"process": 5},
     ],
 )
 def test_a_header_with_a_wrong_member_is_none(change: dict[str, Any]) -> None:
     with pytest.raises(JournalError):
         read_header(HEADER | change)
+
+
+@pytest.mark.parametrize("change", [{"process": 5}, {"process": None}, {"writer": 5}, {"seq": 0}])
+def test_what_else_is_wrong_with_a_header_costs_nothing(change: dict[str, Any]) -> None:
+    header = read_header(HEADER | change)
+    assert (header.run_name, header.rank) == ("r", 0)
+    assert isinstance(header.process, dict)
 
 
 def test_a_header_is_read() -> None:

@@ -83,7 +83,8 @@ def decode_config(tree: Mapping[str, Any]) -> dict[Any, Any]:
     """Return the configuration that a typed tree stands for.
 
     `$path` gives a `pathlib.PurePosixPath`, `$repr` its text. A tag that this version does not know
-    is left as it stands.
+    is left as it stands, and so is a `$dict` whose keys cannot be those of a dict, or not all at
+    once, such as `[1]`, or `1` and `1.0`: it gives `{"$dict": [[key, value], …]}`.
 
     Raises:
         ConfigError: The tree is not one of a mapping, nests deeper than 64 levels, or the content
@@ -331,7 +332,12 @@ def _decode_list(content: Any, path: str, depth: int) -> list[Any]:
 def _decode_dict(content: Any, path: str, depth: int) -> dict[Any, Any]:
     if not all(isinstance(pair, list) and len(pair) == _PAIR for pair in content):
         raise TypeError("wanted pairs of key and value")
-    return dict(_decode_list(content, path, depth))
+    pairs = _decode_list(content, path, depth)
+    try:
+        found = dict(pairs)
+    except TypeError:  # a key is a list or a mapping
+        return {"$dict": pairs}
+    return found if len(found) == len(pairs) else {"$dict": pairs}
 
 
 def _decode_text(content: Any, _path: str, _depth: int) -> str:

@@ -50,6 +50,8 @@ _TAIL_BYTES = 2**16
 _FLOAT_INT64 = float(2**63)
 _INT32_MAX = 2**31 - 1
 _DIGITS = re.compile(rb"[0-9a-f]{8}")
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_RUN_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,1024}")
 # orjson reads an integer beyond 64 bits as a float; such a line goes through the json module.
 _LONG_INTEGER = re.compile(rb"[:,\[]\s*-?[0-9]{19,}\s*[,}\]]")
 
@@ -139,7 +141,7 @@ def read_header(
     """
     try:
         check_format(document, name, known)
-        run = document["run"]
+        run, process = document["run"], document.get("process")
         header = Header(
             run_id=run["id"],
             run_name=run["name"],
@@ -147,7 +149,7 @@ def read_header(
             attempt=document["attempt"],
             first_seq=document["first_seq"],
             time=float(document["time"]),
-            process=dict(document.get("process", {})),
+            process=dict(process) if isinstance(process, dict) else {},
             document={key: value for key, value in document.items() if key != "crc"},
         )
     except (KeyError, OverflowError, TypeError, ValueError) as error:
@@ -155,15 +157,15 @@ def read_header(
             raise
         message = f"the first line is not the header of a journal: {error!r}"
         raise JournalError(message, "BB-JNL-005") from None
-    if not all(isinstance(text, str) for text in (header.run_id, header.run_name)) or not all(
-        _is_int(number) and 0 <= number <= most
-        for number, most in (
-            (header.rank, _INT32_MAX),
-            (header.attempt, _INT32_MAX),
-            (header.first_seq, INT64_MAX),
-        )
-    ):
-        message = "the header's id, name, rank, attempt or first_seq has the wrong type"
+    limits = (("rank", _INT32_MAX), ("attempt", _INT32_MAX), ("first_seq", INT64_MAX))
+    good = {
+        "time": type(document["time"]) in {int, float} and math.isfinite(header.time),
+        "id": isinstance(header.run_id, str) and _RUN_ID.fullmatch(header.run_id),
+        "name": isinstance(header.run_name, str) and _RUN_NAME.fullmatch(header.run_name),
+        **{key: _is_int(document[key]) and 0 <= document[key] <= most for key, most in limits},
+    }
+    if wrong := [key for key, is_good in good.items() if not is_good]:
+        message = f"the first line is not the header of a journal: {', '.join(wrong)} is not valid"
         raise JournalError(message, "BB-JNL-005")
     return header
 

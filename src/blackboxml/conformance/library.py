@@ -235,7 +235,7 @@ def _gaps(seqs: list[int], end: int) -> list[tuple[int, int]]:
     return found
 
 
-def tree(value: Any) -> Any:  # noqa: PLR0911 - one for each type
+def tree(value: Any) -> Any:  # noqa: C901, PLR0911 - one for each type
     """Return a value of a configuration in the corpus's spelling."""
     match value:
         case None | bool() | str():
@@ -255,6 +255,8 @@ def tree(value: Any) -> Any:  # noqa: PLR0911 - one for each type
             return [tree(each) for each in value]
         case dict():
             tag = next(iter(value), None)
+            if len(value) == 1 and tag == "$dict":  # with keys that Python has not
+                return {"mapping": [[tree(key), tree(each)] for key, each in value[tag]]}
             if len(value) == 1 and isinstance(tag, str) and tag.startswith("$"):
                 return {"unknown": [tag, tree(value[tag])]}
             return {"mapping": [[tree(key), tree(each)] for key, each in value.items()]}
