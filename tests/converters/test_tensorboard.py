@@ -562,6 +562,18 @@ def test_a_folder_with_files_of_others_stands_for_itself_alone(tmp_path):
     assert len(report.runs) == 2
 
 
+def test_profiles_are_declared_lost(tmp_path):
+    write_events(tmp_path / "run" / NAME, version(), simple("a", 1.0))
+    profile = tmp_path / "run" / "plugins" / "profile" / "host.xplane.pb"
+    profile.parent.mkdir(parents=True)
+    profile.write_bytes(b"x")
+    (tmp_path / "run" / "projector_config.pbtxt").write_text("")
+    assert tensorboard.members(tmp_path) == {"*"}
+    report = convert(tmp_path, tmp_path.parent / "out")
+    assert report.ok, report.to_json()
+    assert report.runs[0].total("lost", "artifact") == 2
+
+
 def test_recognition_is_by_content(tmp_path):
     good = write_events(tmp_path / "nameless", version(), simple("a", 1.0))
     other = tmp_path / "records"

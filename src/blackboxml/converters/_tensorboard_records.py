@@ -320,6 +320,24 @@ class _Scan:
         return len(self.data) >= end and is_intact(self.data, at + HEAD, end - FOOT)
 
 
+def first_records(path: Path, count: int) -> Iterator[bytes]:
+    """Yield the first records of a file up to the first that is damaged, cut, or long.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for _ in range(count):
+            head = file.read(HEAD)
+            length = int.from_bytes(head[:8], "little")
+            if len(head) < HEAD or not is_intact(head, 0, 8) or length > CHUNK:
+                return
+            data = file.read(length + FOOT)
+            if len(data) < length + FOOT or not is_intact(data, 0, length):
+                return
+            yield data[:length]
+
+
 def is_intact(data: bytes, start: int, end: int) -> bool:
     """Tell whether data agree with the checksum that follows them."""
     said = int.from_bytes(data[end : end + FOOT], "little")

@@ -30,7 +30,7 @@ from blackboxml.interchange import Description, ForeignRun, fingerprint
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from blackboxml.interchange import Ledger
+    from blackboxml.interchange import Item, Ledger
     from blackboxml.model import Status
     from blackboxml.reader import RunReader
 
@@ -38,7 +38,8 @@ EXTRA: Final = None
 
 _MARK: Final = "tfevents"
 _EMPTY_PROFILE: Final = ".profile-empty"  # a mark that the profiler leaves, without any data
-_BESIDE: Final = re.compile(r"projector_config\.pbtxt|\..*")  # what says nothing of another system
+_PLUGINS: Final = "plugins"  # a folder for the files of the profiler and others
+_PROJECTOR: Final = "projector_config.pbtxt"
 _OWN_FILE: Final = re.compile(r".*tfevents\.\d+\..*\.([0-9a-f]{32})\.blackbox")
 _RANK_FOLDER: Final = re.compile(r"rank_([1-9][0-9]{0,9})")
 _STATUSES: Final = frozenset(["completed", "failed", "interrupted", "running"])
@@ -133,10 +134,6 @@ def _is_event_file(path: Path) -> bool:
 
     if _MARK in path.name:
         return not path.name.endswith(_EMPTY_PROFILE)
-    with path.open("rb") as file:
-        begin = file.read(12)
-        if len(begin) < len("brain.Event:") or begin[3:8] != bytes(5):
-            return False
     try:
         first = next(_first_events(path), None)
     except messages.MalformedError:
@@ -148,10 +145,10 @@ def _is_pure(path: Path) -> bool:
     """Tell whether there are event files below a folder, and no files of another system."""
     found = False
     for _, folders, files in _walk(path):
-        folders[:] = [name for name in folders if name != "plugins"]  # profiles, as TensorBoard has
+        folders[:] = [name for name in folders if name != _PLUGINS]
         for name in files:
             if _MARK not in name:
-                if _BESIDE.fullmatch(name) is None:
+                if name != _PROJECTOR and not name.startswith("."):
                     return False
             elif not name.endswith(_EMPTY_PROFILE):
                 found = True
@@ -188,7 +185,6 @@ def _own_ids(files: list[Path]) -> set[str]:
 def _run(source: Path, key: str, name: str, files: dict[int, list[Path]]) -> ForeignRun:
     """Return the run that event files hold, those of further ranks beside those of rank 0."""
     from blackboxml.converters import _tensorboard_hparams as hparams
-    from blackboxml.converters import _tensorboard_items as items
 
     every = [file for part in files.values() for file in part]
     descriptions: list[Description] = []
@@ -197,7 +193,7 @@ def _run(source: Path, key: str, name: str, files: dict[int, list[Path]]) -> For
         key=key,
         fingerprint=fingerprint(every, *(file.name for file in every)),
         name=name,
-        items=lambda ledger: items.read_items(files, descriptions, ledger),
+        items=lambda ledger: _items(files, descriptions, ledger),
         files=every,
     )
     found.extra["files"] = [_describe_file(file, found) for file in every]
@@ -213,17 +209,28 @@ def _run(source: Path, key: str, name: str, files: dict[int, list[Path]]) -> For
     return found
 
 
+def _items(
+    files: dict[int, list[Path]], descriptions: list[Description], ledger: Ledger
+) -> Iterator[Item]:
+    """Yield what event files hold; enter what else TensorBoard keeps in their folder."""
+    from blackboxml.converters import _tensorboard_items
+
+    folder = files[0][0].parent
+    beside = [folder / name for name in (_PROJECTOR,) if (folder / name).is_file()]
+    beside += [Path(place) / name for place, _, names in _walk(folder / _PLUGINS) for name in names]
+    if beside:
+        what = "profiles, and what the projector shows, stay where they are"
+        ledger.lost("artifact", what, len(beside), where=str(beside[0]))
+    yield from _tensorboard_items.read_items(files, descriptions, ledger)
+
+
 def _first_events(path: Path) -> Iterator[Any]:
     """Yield the first few events of a file, as far as they are good."""
     from blackboxml.converters import _tensorboard_messages as messages
     from blackboxml.converters import _tensorboard_records as records
 
-    for chunk in records.read_chunks(path, lambda *_: None):
-        for start, length in zip(chunk.starts[:_FIRST], chunk.lengths[:_FIRST], strict=True):
-            if not records.is_intact(chunk.data, int(start), int(start + length)):
-                return
-            yield messages.read_event(chunk.data[int(start) : int(start + length)])
-        return
+    for data in records.first_records(path, _FIRST):
+        yield messages.read_event(data)
 
 
 def _describe_file(path: Path, run: ForeignRun) -> dict[str, Any]:
