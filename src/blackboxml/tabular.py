@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from blackboxml import delimited
 from blackboxml.foreign import Names
-from blackboxml.interchange import Medium, Point, Restart
+from blackboxml.hyperparameters import read_yaml
+from blackboxml.interchange import ForeignRun, Medium, Point, Restart, fingerprint
 from blackboxml.model import INT64_MAX
 
 if TYPE_CHECKING:
@@ -58,6 +59,46 @@ def points(
                 metrics[names(column)] = value
         if metrics:
             yield Point(at, None, metrics)
+
+
+def folder_run(
+    path: Path, table: str, settings: str, extra: str, *, step: str, restarts: bool = False
+) -> ForeignRun:
+    """Return the run of a folder that holds a table, and perhaps its settings as YAML.
+
+    It is called as the folder is.
+
+    Args:
+        path: The folder.
+        table: Name of the file of delimited text.
+        settings: Name of the file of hyper-parameters.
+        extra: The extra of this package that brings PyYAML.
+        step: As for `points`.
+        restarts: As for `points`.
+    """
+    files = [path / name for name in (table, settings) if (path / name).is_file()]
+    config, why = {}, ""
+    try:
+        config = read_yaml(path / settings, extra)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        why = str(error)
+
+    def items(ledger: Ledger) -> Iterator[Item]:
+        if why:
+            ledger.unreadable("config", "the hyper-parameters cannot be read", where=why)
+        return points(path / table, ledger, step=step, restarts=restarts)
+
+    return ForeignRun(
+        source=str(path),
+        key="",
+        fingerprint=fingerprint(files),
+        name=path.resolve().name,
+        items=items,
+        config=config,
+        files=files,
+    )
 
 
 def _step(text: str | None) -> int | None:

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-CALLS = ("open", "write", "rename", "mkdir", "unlink", "rmdir")
+from tests.faults.killing import die_before
 
 
 def act(what: str, path: str) -> None:
@@ -28,26 +28,6 @@ def act(what: str, path: str) -> None:
     from blackboxml.seal import seal
 
     (pack if what == "pack" else seal)(path)
-
-
-def die_before(step: int) -> list[int]:
-    """Let this process be killed before its call of that number; return the count of calls."""
-    count = [0]
-    opened = os.open
-
-    def wrap(genuine: Any) -> Any:
-        def call(*arguments: Any, **options: Any) -> Any:
-            changes = genuine is not opened or arguments[1] & os.O_CREAT
-            count[0] += bool(changes)
-            if changes and count[0] == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return genuine(*arguments, **options)
-
-        return call
-
-    for name in CALLS:
-        setattr(os, name, wrap(getattr(os, name)))
-    return count
 
 
 def sweep(what: str, template: str, folder: str) -> None:

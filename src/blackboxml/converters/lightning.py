@@ -7,17 +7,16 @@ Source: https://lightning.ai/docs/pytorch/stable/api/lightning.pytorch.loggers.c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from blackboxml import delimited, tabular
-from blackboxml.hyperparameters import read_yaml
-from blackboxml.interchange import ForeignRun, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.interchange import ForeignRun
 
 EXTRA: Final = "lightning"
 
@@ -37,32 +36,6 @@ def members(path: Path) -> set[str]:
 
 
 def read(path: Path) -> Iterator[ForeignRun]:
-    """Yield the one run of a folder."""
-    files = [path / name for name in (METRICS, HPARAMS) if (path / name).is_file()]
-    config, why = _hparams(path)
-
-    def items(ledger: Ledger) -> Iterator[Item]:
-        if why:
-            ledger.unreadable("config", "the hyper-parameters cannot be read", where=why)
-        return tabular.points(path / METRICS, ledger, step="step")
-
-    place = path.resolve()
-    yield ForeignRun(
-        source=str(path),
-        key="",
-        fingerprint=fingerprint(files),
-        name=f"{place.parent.name}/{place.name}",
-        items=items,
-        config=config,
-        files=files,
-    )
-
-
-def _hparams(path: Path) -> tuple[dict[str, Any], str]:
-    """Return the hyper-parameters, and why they cannot be read."""
-    try:
-        return read_yaml(path / HPARAMS, "lightning"), ""
-    except FileNotFoundError:
-        return {}, ""
-    except (OSError, ValueError) as error:
-        return {}, str(error)
+    """Yield the one run of a folder, called as its parent and it are: `logs/version_0`."""
+    run = tabular.folder_run(path, METRICS, HPARAMS, "lightning", step="step")
+    yield replace(run, name=f"{path.resolve().parent.name}/{run.name}")

@@ -7,17 +7,16 @@ Source: https://docs.ultralytics.com/modes/train/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from blackboxml import delimited, tabular
-from blackboxml.hyperparameters import read_yaml
-from blackboxml.interchange import ForeignRun, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.interchange import ForeignRun
 
 EXTRA: Final = "ultralytics"
 
@@ -42,31 +41,6 @@ def members(path: Path) -> set[str]:
 
 
 def read(path: Path) -> Iterator[ForeignRun]:
-    """Yield the one run of a folder."""
-    files = [path / name for name in (RESULTS, ARGS) if (path / name).is_file()]
-    config, why = _args(path)
-
-    def items(ledger: Ledger) -> Iterator[Item]:
-        if why:
-            ledger.unreadable("config", "the arguments cannot be read", where=why)
-        return tabular.points(path / RESULTS, ledger, step="epoch", restarts=True)
-
-    yield ForeignRun(
-        source=str(path),
-        key="",
-        fingerprint=fingerprint(files),
-        name=str(config.get("name") or path.resolve().name),
-        items=items,
-        config=config,
-        files=files,
-    )
-
-
-def _args(path: Path) -> tuple[dict[str, Any], str]:
-    """Return the arguments of the training, and why they cannot be read."""
-    try:
-        return read_yaml(path / ARGS, "ultralytics"), ""
-    except FileNotFoundError:
-        return {}, ""
-    except (OSError, ValueError) as error:
-        return {}, str(error)
+    """Yield the one run of a folder, called as its arguments say, or as the folder is."""
+    run = tabular.folder_run(path, RESULTS, ARGS, "ultralytics", step="epoch", restarts=True)
+    yield replace(run, name=str(run.config.get("name") or run.name))
