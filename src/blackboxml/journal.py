@@ -56,6 +56,15 @@ _RUN_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,1024}")
 _LONG_INTEGER = re.compile(rb"[:,\[]\s*-?[0-9]{19,}\s*[,}\]]")
 
 
+def count_off(low: int, high: int, what: str) -> str:
+    """Return a sentence about a range of records.
+
+    >>> count_off(1, 1, "missing"), count_off(1, 3, "in no journal")
+    ('record 1 is missing', 'records 1 to 3 are in no journal')
+    """
+    return f"record {low} is {what}" if low == high else f"records {low} to {high} are {what}"
+
+
 def spell(value: Number) -> Number | str:
     """Return a number as it stands in a record: itself, or the name of a non-finite float."""
     if value != value:  # noqa: PLR0124 - NaN is the only value that differs from itself

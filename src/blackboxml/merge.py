@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from blackboxml import naming
 from blackboxml.errors import JournalError, Problem, UnsafePathError, UnsupportedVersionError
-from blackboxml.journal import decode, read_header
+from blackboxml.journal import count_off, decode, read_header
 from blackboxml.model import (
     FEATURES,
     JOURNAL_FORMAT,
@@ -339,8 +339,7 @@ def _lost(session: list[JournalFile], low: int, high: int) -> Problem:
     """Return the finding that no journal of an attempt and rank holds some records."""
     journal = session[-1]
     message = (
-        f"records {low} to {high} of rank {journal.rank}, attempt {journal.attempt}, "
-        "are in no journal"
+        f"rank {journal.rank}, attempt {journal.attempt}: {count_off(low, high, 'in no journal')}"
     )
     losses = [each.header.losses for each in session if each.header is not None]
     stated = Losses(tuple(sorted(each for one in losses for each in one.lost)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from blackboxml import naming
 from blackboxml.errors import JournalError, MetricError, Problem
-from blackboxml.journal import Block, check_sequence, decode, read_blocks, read_record
+from blackboxml.journal import Block, check_sequence, count_off, decode, read_blocks, read_record
 from blackboxml.model import INT64_MAX, INT64_MIN, LIMITS, Limits, Record, Rewind
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Scan:
     def _is_next(self, seq: int, offset: int) -> bool:
         """Tell whether a record comes after those before it; report what is missing or repeated."""
         if seq > self.expected:
-            lost = f"records {self.expected} to {seq - 1} are missing"
+            lost = count_off(self.expected, seq - 1, "missing")
             header = self.journal.header
             known = header is not None and header.losses.covers(self.expected, seq - 1)
             self._report("BB-REP-007" if known else "BB-JNL-009", lost, offset)

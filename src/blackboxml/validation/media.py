@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from blackboxml import naming
 from blackboxml.errors import JournalError, UnsafePathError, UnsupportedVersionError
 from blackboxml.files import check_relative
-from blackboxml.journal import decode, read_blocks, read_header
+from blackboxml.journal import count_off, decode, read_blocks, read_header
 from blackboxml.medium import value_fault
 from blackboxml.model import Losses
 from blackboxml.validation.document import check_schema
@@ -184,7 +184,7 @@ class _Journal:
         """Check a record that is valid by itself."""
         seq = record["seq"]
         if seq > self._expected and self._losses.covers(self._expected, seq - 1):
-            lost = f"records {self._expected} to {seq - 1} are missing"
+            lost = count_off(self._expected, seq - 1, "missing")
             self._report("BB-REP-007", lost, severity="warning")
         elif seq != self._expected:
             self._report("BB-JNL-009", f"record {seq} stands where {self._expected} was due")
