@@ -9,7 +9,6 @@ This package keeps a run's own members in the same way, as JSON under the tag `_
 from __future__ import annotations
 
 import json
-import mmap
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -24,7 +23,7 @@ from blackboxml.converters._tensorboard_messages import (
     member,
     text,
 )
-from blackboxml.converters._tensorboard_records import is_intact, read_chunks
+from blackboxml.converters._tensorboard_records import CHUNK, is_intact, read_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -53,18 +52,26 @@ def find_metadata(path: Path) -> Iterator[Metadata]:
     Raises:
         OSError: If the file cannot be read.
     """
-    with path.open("rb") as file:
-        if not file.seek(0, 2):
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if all(data.find(needle) < 0 for needle in _NEEDLES):
-                return
+    if not _has_needle(path):
+        return
     for chunk in read_chunks(path, lambda *_: None):
         for row in sorted({row for needle in _NEEDLES for row in _rows(chunk, needle)}):
             start = int(chunk.starts[row])
             end = start + int(chunk.lengths[row])
             if is_intact(chunk.data, start, end):
                 yield from _metadata(chunk.data[start:end])
+
+
+def _has_needle(path: Path) -> bool:
+    """Tell whether a file may hold what is looked for."""
+    tail = b""
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            data = tail + block
+            if any(needle in data for needle in _NEEDLES):
+                return True
+            tail = block[-max(map(len, _NEEDLES)) :]
+    return False
 
 
 def _rows(chunk: Any, needle: bytes) -> Iterator[int]:
