@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blackboxml.interchange import Ledger
     from blackboxml.model import Number
 
-SEPARATORS: Final = ",;\t"
+SEPARATORS: Final = ",;\t|"
 
 _MOST_DIGITS: Final = 20
 """No integer of 64 bits has more; Python refuses to convert thousands of them."""
@@ -69,7 +69,8 @@ def rows(path: Path, ledger: Ledger) -> Iterator[Row]:
     csv.field_size_limit(_LONGEST_CELL)
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         first = file.readline()
-        names = header(path)
+        heading = header(path)
+        names = _apart(heading, ledger)
         reader = csv.reader(_without_nul(file), delimiter=_separator(first))
         while True:
             line = reader.line_num + 2
@@ -82,7 +83,7 @@ def rows(path: Path, ledger: Ledger) -> Iterator[Row]:
                 continue
             line = reader.line_num + 1
             texts = [cell.strip() for cell in cells]
-            if not any(texts) or texts == names:
+            if not any(texts) or texts == heading:
                 continue
             if len(texts) != len(names):
                 what = "a row has another number of cells than the header"
@@ -107,6 +108,27 @@ def number(text: str) -> Number | None:
     if _NOT_FINITE.fullmatch(text):
         return float(text)
     return _WORDS.get(text.lower())
+
+
+def _apart(names: list[str], ledger: Ledger) -> list[str]:
+    """Return names of columns of which no two are equal."""
+    found: dict[str, None] = {}
+    for name in names:
+        label, times = name, 1
+        while label in found:
+            times += 1
+            label = f"{name}_{times}"
+        if label != name:
+            what = "a name of a column that comes again is told apart by a number"
+            ledger.changed("field", what, where=repr(name)[:80])
+        found[label] = None
+    return list(found)
+
+
+def separator(path: Path) -> str:
+    """Return the separator of a file, by its header."""
+    with path.open("rb") as file:
+        return _separator(file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace"))
 
 
 def _separator(text: str) -> str:

@@ -1,20 +1,57 @@
-"""Rows of a logger's table as points: one column is the step, the others are metrics."""
+"""Tables as runs and runs as tables: one column is the step, the others are metrics.
+
+What an exported table has no place for is kept beside it as one JSON object, `about`:
+
+    format   name `blackbox-table` and version
+    run      what `foreign.document` says: id, name, tags, status, start, end, config, …
+    index    the columns of a row that are no metrics: step, time, and rank and attempt if they vary
+    columns  of each other column the metric, and the statistic across ranks or null
+    descriptions  unit and description by metric
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from blackboxml import delimited
-from blackboxml.foreign import Names
+from blackboxml.errors import ConversionError
+from blackboxml.foreign import Names, document, number, recall, to_medium
 from blackboxml.hyperparameters import read_yaml
-from blackboxml.interchange import ForeignRun, Medium, Point, Restart, fingerprint
-from blackboxml.model import INT64_MAX
+from blackboxml.interchange import (
+    MEDIA_KINDS,
+    Description,
+    ForeignRun,
+    Medium,
+    Point,
+    Restart,
+    fingerprint,
+)
+from blackboxml.model import INT64_MAX, SCRATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.interchange import Item, Kind, Ledger
+    from blackboxml.reader import RunReader
+
+ABOUT: Final = "blackbox-table"
+
+STEPS: Final = (
+    *("step", "_step", "global_step", "trainer/global_step", "iteration", "iter"),
+    *("training_iteration", "epoch", "_epoch"),
+)
+"""Names of a column of steps, in any case; the first that is there counts."""
+
+TIMES: Final = ("time", "_time", "timestamp", "_timestamp", "wall_time", "datetime", "date")
+"""Names of a column of times, in Unix seconds or ISO 8601 (without an offset: UTC)."""
+
+NAMES: Final = ("name", "metric", "tag", "key", "variable")
+VALUES: Final = ("value", "val")
+_RESERVED: Final = ("step", "time", "rank", "attempt", "name", "value", "", "na", "none", "null")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\0", "'")
 
 
 def points(
@@ -107,3 +144,378 @@ def _step(text: str | None) -> int | None:
     if value is None or isinstance(value, bool) or not abs(value) <= INT64_MAX:
         return None
     return int(value) if int(value) == value else None
+
+
+# -- runs as tables
+
+
+class Column(NamedTuple):
+    """A column of an exported table.
+
+    Attributes:
+        group: The group it is of.
+        column: Its name in `RunReader.arrow`.
+        label: Its name in the exported table; no other column of the run has it.
+        metric: Full name.
+        statistic: A statistic across ranks, or None.
+        type: `bool`, `int64` or `double`.
+    """
+
+    group: str
+    column: str
+    label: str
+    metric: str
+    statistic: str | None
+    type: str
+
+
+class Plan(NamedTuple):
+    """How a run becomes tables.
+
+    Attributes:
+        keys: `step`, `time`, and `rank` and `attempt` where one of them is not 0.
+        columns: By group.
+        about: What the tables have no place for.
+    """
+
+    keys: list[str]
+    columns: dict[str, list[Column]]
+    about: dict[str, Any]
+
+
+def plan(run: RunReader, ledger: Ledger) -> Plan:
+    """Return how a run becomes tables; media are entered as lost."""
+    from blackboxml.table import INDEX, read_keys
+
+    index = ["step", "time"]
+    found: dict[str, list[Column]] = {}
+    taken = set(_RESERVED)
+    for group in run.groups:
+        places = run.arrow(group, "effective", ["rank", "attempt"])
+        for name in places.column_names:
+            if name not in index and any(_varies(places.column(name).chunks)):
+                index.append(name)
+        schema = next(iter(run.pieces(group))).schema
+        found[group] = []
+        for field, (metric, statistic) in zip(
+            list(schema)[len(INDEX) :], read_keys(schema), strict=True
+        ):
+            label = _label(metric if statistic is None else f"{metric}/{statistic}", taken)
+            column = Column(group, field.name, label, metric, statistic, str(field.type))
+            found[group].append(column)
+    index.sort(key=("step", "time", "rank", "attempt").index)
+    for medium in run.media():
+        kind = cast("Kind", medium.kind if medium.kind in MEDIA_KINDS else "artifact")
+        ledger.lost(kind, "a table has no place for media", where=medium.name)
+    about = {
+        "format": {"name": ABOUT, "version": "1.0"},
+        "run": document(run),
+        "index": index,
+        "columns": {
+            each.label: [each.metric, each.statistic] for group in found.values() for each in group
+        },
+        "descriptions": run.descriptions,
+    }
+    return Plan(index, found, about)
+
+
+def _varies(chunks: list[Any]) -> Iterator[bool]:
+    """Tell of each chunk whether something in it is not 0."""
+    for chunk in chunks:
+        yield bool(chunk.to_numpy(zero_copy_only=False).any())
+
+
+def _label(name: str, taken: set[str]) -> str:
+    """Return a name that is no formula to a spreadsheet and that no other column has."""
+    stem = name.strip()
+    if stem.startswith(_FORMULA):
+        stem = f"'{stem}"
+    label, times = stem, 1
+    while label.casefold() in taken:
+        times += 1
+        label = f"{stem}_{times}"
+    taken.add(label.casefold())
+    return label
+
+
+def place(run: RunReader, target: Path, suffixes: Collection[str], suffix: str) -> Path:
+    """Return where a run goes: the target if it has a suffix, else a place of its own in it.
+
+    Args:
+        run: The run.
+        target: What the user gave.
+        suffixes: Those of a file.
+        suffix: Of the place in a folder; empty for a folder.
+
+    Raises:
+        ConversionError: If the target is a file and holds something else.
+    """
+    if target.suffix in suffixes:
+        if target.exists() and not holds(run, target):
+            raise ConversionError(f"{target} holds something else; give another name, or a folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    stem, times = run.path.name, 1
+    while True:
+        path = target / f"{stem if times == 1 else f'{stem}_{times}'}{suffix}"
+        if not path.exists() or holds(run, path):
+            return path
+        times += 1
+
+
+def beside(path: Path) -> Path:
+    """Return where the `about` of a file or folder is that cannot hold it itself."""
+    return path / "about.json" if path.is_dir() else path.with_name(f"{path.name}.about.json")
+
+
+def holds(run: RunReader, path: Path) -> bool:
+    """Tell whether a place holds an export of a run, by its `about`."""
+    return run.id in _head(path) or run.id in _head(beside(path))
+
+
+def _head(path: Path) -> str:
+    """Return the beginning and the end of a file as text; empty if it is none."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(2**16)
+            file.seek(max(0, path.stat().st_size - 2**20))
+            return (data + file.read()).decode("latin-1")
+    except OSError:
+        return ""
+
+
+def scratch(path: Path) -> Path:
+    """Return where something is written that is renamed when it is whole."""
+    return path.with_name(f"{SCRATCH}{path.name}")
+
+
+def rows(run: RunReader, group: str, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the effective rows of a group as values of some columns, None where there is none."""
+    for piece in run.pieces(group):
+        for batch in piece.select(list(names)).to_batches(2**14):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+# -- tables as runs
+
+
+class Roles(NamedTuple):
+    """Which column is what; None where there is none."""
+
+    step: str | None
+    time: str | None = None
+    rank: str | None = None
+    attempt: str | None = None
+    name: str | None = None
+    value: str | None = None
+
+
+def roles(labels: Sequence[str], about: Mapping[str, Any] | None = None) -> Roles:
+    """Return what the columns of a table are, by name; of an exported one by its `about`."""
+    plain = {label.strip().replace(" ", "_").casefold(): label for label in reversed(labels)}
+
+    def first(names: Sequence[str]) -> str | None:
+        return next((plain[name] for name in names if name in plain), None)
+
+    name, value = first(NAMES), first(VALUES)
+    if name is None or value is None:
+        name = value = None
+    if about is not None:
+        own = {each: each for each in about["index"] if each in labels}
+        long = "name" in labels
+        return Roles(
+            own.get("step"),
+            own.get("time"),
+            own.get("rank"),
+            own.get("attempt"),
+            name if long else None,
+            value if long else None,
+        )
+    step = first(STEPS)
+    if step is None and labels and not labels[0]:
+        step = labels[0]  # the index of a data frame has no name
+    return Roles(step, first(TIMES), name=name, value=value)
+
+
+class Rows:
+    """Turns rows into items. Cells are values; text cells become media.
+
+    Values of a long table that stand below each other, of one step and time, are one point.
+    """
+
+    def __init__(self, ledger: Ledger, found: Roles, about: Mapping[str, Any] | None) -> None:
+        """Begin with the first row of a table."""
+        self._ledger = ledger
+        self._roles = found
+        self._known = about["columns"] if about is not None else {}
+        self._index = frozenset(each for each in found if each is not None)
+        self._names = Names(ledger)
+        self._count = 0
+        self._point: Point | None = None
+
+    def take(self, cells: Mapping[str, Any], where: str) -> Iterator[Item]:
+        """Yield the items of a row; in a long table those of rows before it."""
+        place, self._count = self._count, self._count + 1
+        step = self._step(cells, place, where)
+        if step is None:
+            return
+        rank = cells.get(self._roles.rank, 0) if self._roles.rank is not None else 0
+        if cells.get(self._roles.attempt or ""):
+            what = "the effective history of several attempts becomes that of one"
+            self._ledger.lost("field", what, where=where)
+        point = Point(step, self._time(cells, where), {}, None, rank)
+        if self._roles.name is not None:
+            yield from self._take_long(point, cells, where)
+            return
+        for label, value in cells.items():
+            if label not in self._index and value is not None:
+                yield from self._enter(point, label, value)
+        yield from self._whole(point)
+
+    def _take_long(self, point: Point, cells: Mapping[str, Any], where: str) -> Iterator[Item]:
+        """Yield the points before a row of a long table, if they are whole."""
+        name, value = cells.get(self._roles.name or ""), cells.get(self._roles.value or "")
+        if name is None:
+            self._ledger.unreadable("scalar", "a row names no metric", where=where)
+            return
+        for label, more in cells.items():
+            if label not in self._index and more is not None:
+                what = "a long table has a further column"
+                self._ledger.lost("field", what, where=f"{where}: {label}")
+        last = self._point
+        if (
+            last is None
+            or (last.step, last.time, last.rank) != (point.step, point.time, point.rank)
+            or self._metric(str(name)) in last.metrics
+        ):
+            yield from self.finish()
+            self._point = last = point
+        if value is not None:
+            yield from self._enter(last, str(name), value)
+
+    def finish(self) -> Iterator[Item]:
+        """Yield what is left of a long table."""
+        last, self._point = self._point, None
+        if last is not None:
+            yield from self._whole(last)
+
+    def _metric(self, label: str) -> str | None:
+        """Return the metric of a column, None if it is a statistic."""
+        known = self._known.get(label)
+        if known is None:
+            return self._names(label)
+        return known[0] if known[1] is None else None
+
+    def _enter(self, point: Point, label: str, value: Any) -> Iterator[Item]:
+        """Put a value into a point, or yield it as a medium."""
+        scalar = number(value)
+        metric = self._metric(label)
+        if metric is None:
+            name, statistic = self._known[label]
+            if scalar is not None:
+                point.ranks = point.ranks or {}
+                point.ranks.setdefault(name, {})[statistic] = scalar
+        elif scalar is None:
+            yield to_medium(metric, value, point.step, point.time, self._ledger)
+        else:
+            point.metrics[metric] = scalar
+
+    def _whole(self, point: Point) -> Iterator[Item]:
+        """Yield a point, without statistics of what it has no value of."""
+        alone = (point.ranks or {}).keys() - point.metrics.keys()
+        if alone:
+            what = "a statistic across ranks stands without a value"
+            self._ledger.lost("field", what, len(alone), where=f"step {point.step}")
+            point.ranks = {k: v for k, v in (point.ranks or {}).items() if k not in alone} or None
+        if point.metrics:
+            yield point
+
+    def _step(self, cells: Mapping[str, Any], place: int, where: str) -> int | None:
+        """Return the step of a row; its place if no column tells it."""
+        if self._roles.step is None:
+            self._ledger.made(
+                "step", "the source has no steps; it is the number of the row, from 0"
+            )
+            return place
+        value = cells.get(self._roles.step)
+        if isinstance(value, float) and value == value // 1 and abs(value) <= INT64_MAX:
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= INT64_MAX:
+            return value
+        what = f"a row has no {self._roles.step} that is an integer"
+        self._ledger.unreadable("step", what, where=where)
+        return None
+
+    def _time(self, cells: Mapping[str, Any], where: str) -> float | None:
+        """Return the time of a row in Unix seconds."""
+        value = cells.get(self._roles.time) if self._roles.time is not None else None
+        if value is None:
+            return None
+        time = to_time(value)
+        if time is None:
+            what = "a time is neither Unix seconds nor ISO 8601"
+            self._ledger.unreadable("time", what, where=f"{where}: {value!r:.40}")
+        return time
+
+
+def to_time(value: Any) -> float | None:
+    """Return Unix seconds of a number, a text in ISO 8601 or a `datetime`; without offset: UTC.
+
+    >>> [to_time(each) for each in (1.5, "1970-01-01T00:00:02", "1970-01-01 01:00+01:00", "x")]
+    [1.5, 2.0, 0.0, None]
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp()
+    scalar = number(value)
+    if scalar is None or isinstance(scalar, bool) or not math.isfinite(scalar) or scalar < 0:
+        return None
+    return float(scalar)
+
+
+def foreign_run(
+    path: Path,
+    digest: str,
+    files: list[Path],
+    items: Callable[[Ledger], Iterator[Item]],
+    about: Mapping[str, Any] | None,
+) -> ForeignRun:
+    """Return the run of tables, with what was kept about it if it was exported."""
+
+    def described(ledger: Ledger) -> Iterator[Item]:
+        yield from items(ledger)
+        for metric, said in (about or {}).get("descriptions", {}).items():
+            yield Description(metric, said.get("unit"), said.get("description"))
+
+    run = ForeignRun(str(path), "", digest, path.resolve().stem, described, files=files)
+    if about is not None:
+        recall(run, about["run"])
+    return run
+
+
+def check_about(tree: Any) -> dict[str, Any] | None:
+    """Return an `about` that is one, or None."""
+    if not isinstance(tree, dict) or not isinstance(tree.get("format"), dict):
+        return None
+    columns, said = tree.get("columns"), tree.get("descriptions")
+    good = (
+        tree["format"].get("name") == ABOUT
+        and isinstance(tree.get("run"), dict)
+        and isinstance(tree.get("index"), list)
+        and isinstance(columns, dict)
+        and all(
+            isinstance(each, list)
+            and len(each) == 2  # noqa: PLR2004
+            and isinstance(each[0], str)
+            and (each[1] is None or isinstance(each[1], str))
+            for each in columns.values()
+        )
+        and isinstance(said, dict)
+        and all(isinstance(each, dict) for each in said.values())
+    )
+    return tree if good else None

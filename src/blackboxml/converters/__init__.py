@@ -1,6 +1,6 @@
 """Converters: one module for each foreign format, both ways, and the table that lists them.
 
-A module of this folder has
+A module of this folder, which is a folder itself where a format takes more than one file, has
 
     EXTRA: str | None        name of the optional dependency group it needs, if any
     recognise(path) -> bool  whether a file or folder is of this format, by its content
@@ -35,6 +35,7 @@ FORMATS: Final[dict[str, str]] = {
     "lightning": "PyTorch Lightning CSVLogger: metrics.csv, hparams.yaml",
     "keras": "Keras CSVLogger",
     "tensorboard": "TensorBoard: event files",
+    "csv": "CSV and other delimited text, wide or long",
 }
 """Name of each module and what it is, in the order in which a path is tried."""
 
