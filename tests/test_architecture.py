@@ -113,9 +113,8 @@ def allowed(importer: str, imported: str) -> bool:
     if (importer, imported) in LISTED or (a, b) in LISTED:
         return True
     if a == b:
-        name = importer.rpartition(".")[2].strip("_").partition("_")[0]
-        own = f"{a}._{name}_"  # what is a variant's alone: `_tensorboard_records` of `tensorboard`
-        return a not in FOLDERS_OF_VARIANTS or imported == a or imported.startswith(own)
+        same = importer.split(".")[1:2] == imported.split(".")[1:2]  # a variant may be a folder
+        return a not in FOLDERS_OF_VARIANTS or imported == a or same
     return a in ROW and b in ROW and (ROW[a], PLACE[a]) > (ROW[b], PLACE[b])
 
 

@@ -13,8 +13,9 @@ import pytest
 import blackboxml.conversion
 from blackboxml import Run, converters, open_run, validate
 from blackboxml.cli import main
-from blackboxml.conversion import convert
+from blackboxml.conversion import ConversionReport, RunReport, convert
 from blackboxml.errors import ConversionError
+from blackboxml.interchange import Ledger
 from tests.conversion import toy
 
 if TYPE_CHECKING:
@@ -197,8 +198,25 @@ def test_a_run_goes_out_and_comes_back(tmp_path: Path) -> None:
     assert outward.target_format == "toy"
     assert outward.ok, outward.to_dict()
     assert outward.verified
-    through = convert(source, tmp_path / "again.toy", target_format="toy", verify=True)
-    assert through.ok, through.to_json()
+    written = []
+    for _ in range(2):
+        through = convert(source, tmp_path / "again.toy", target_format="toy", verify=True)
+        assert through.ok, through.to_json()
+        written.append((tmp_path / "again.toy").read_text())
+    assert written[0] == written[1]
+
+
+def test_a_change_without_bounds_is_strict_json(tmp_path: Path) -> None:
+    report = RunReport("a", "", "toy")
+    ledger = Ledger()
+    ledger.changed("scalar", "too large", by=math.inf)
+    report.enter(ledger)
+
+    def refuse(token: str) -> None:
+        raise ValueError(token)
+
+    document = json.loads(ConversionReport([report]).to_json(), parse_constant=refuse)
+    assert document["runs"][0]["remarks"][0]["by"] == "Infinity"
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 from blackboxml import open_run
 from blackboxml.conversion import convert
 from blackboxml.converters import blocks
-from blackboxml.converters._blocks_pickle import UnsafePickleError, load, simplify
-from blackboxml.converters._blocks_value import Values, freeze
+from blackboxml.converters.blocks.pickles import UnsafePickleError, load, simplify
+from blackboxml.converters.blocks.value import Values, freeze
 from blackboxml.errors import ConversionError, FormatError
 from blackboxml.foreign import from_npy
 from blackboxml.interchange import Ledger, Medium, Point

@@ -42,9 +42,8 @@ from torch.utils.tensorboard import SummaryWriter
 from blackboxml import open_run
 from blackboxml.config import encode_config
 from blackboxml.conversion import convert
-from blackboxml.converters import _tensorboard_records as records
-from blackboxml.converters import _tensorboard_scalars as scalars
 from blackboxml.converters import tensorboard
+from blackboxml.converters.tensorboard import records, scalars
 from blackboxml.interchange import Description, Ledger, Medium, Point, Restart
 from blackboxml.writer import RunWriter
 

@@ -263,10 +263,14 @@ def _importing(foreign: ForeignRun, job: _Job, report: RunReport) -> Callable[[]
     return lambda: _import(foreign, job, job.target, report)
 
 
-def _import(foreign: ForeignRun, job: _Job, folder: Path, report: RunReport) -> None:
+def _import(
+    foreign: ForeignRun, job: _Job, folder: Path, report: RunReport, run_id: str | None = None
+) -> None:
     """Import one run into a folder, and count."""
     ledger = Ledger()
-    path, came_in = import_run(job.form, foreign, folder, ledger, keep_source=job.keep_source)
+    path, came_in = import_run(
+        job.form, foreign, folder, ledger, keep_source=job.keep_source, run_id=run_id
+    )
     run = open_run(path)
     report.target, report.came_in, report.went_out = str(path), came_in, tally(run, "all")
     for kind in ("time", "status", "field"):
@@ -289,7 +293,9 @@ def _through(foreign: ForeignRun, job: _Job, report: RunReport) -> Callable[[], 
 
     def work() -> None:
         with tempfile.TemporaryDirectory(prefix="blackbox-convert-") as scratch:
-            _import(foreign, job._replace(verify=False), Path(scratch), report)
+            # The same id each time: a target that knows it does not take the run twice.
+            same = identity(job.form, foreign)
+            _import(foreign, job._replace(verify=False), Path(scratch), report, same)
             came_in = report.came_in
             _export(open_run(report.target), job, report, Ledger())
             report.came_in = came_in

@@ -80,7 +80,13 @@ def imported(folder: Path) -> dict[str, Imported]:
 
 
 def import_run(
-    form: str, run: ForeignRun, folder: Path, ledger: Ledger, *, keep_source: bool = False
+    form: str,
+    run: ForeignRun,
+    folder: Path,
+    ledger: Ledger,
+    *,
+    keep_source: bool = False,
+    run_id: str | None = None,
 ) -> tuple[Path, Counter[Kind]]:
     """Write a foreign run into a folder of runs, and seal it.
 
@@ -93,6 +99,7 @@ def import_run(
         folder: Folder of runs; made if it is missing.
         ledger: Receives what was lost, changed, made up or unreadable.
         keep_source: Copy the files of the source into the run, below `artifacts/source`.
+        run_id: The id of a new run; made up by default.
 
     Returns:
         The path of the run, and what was found in the source, by kind.
@@ -106,7 +113,14 @@ def import_run(
     shutil.rmtree(scratch, ignore_errors=True)
     earlier = imported(folder).get(identity(form, run))
     try:
-        path, came_in = _write(form, run, scratch, ledger, earlier=earlier, keep_source=keep_source)
+        path, came_in = _write(
+            form,
+            run,
+            scratch,
+            ledger,
+            run_id=run_id if earlier is None else earlier.run_id,
+            keep_source=keep_source,
+        )
         return _settle(path, folder, None if earlier is None else earlier.path), came_in
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -118,7 +132,7 @@ def _write(
     scratch: Path,
     ledger: Ledger,
     *,
-    earlier: Imported | None,
+    run_id: str | None,
     keep_source: bool,
 ) -> tuple[Path, Counter[Kind]]:
     """Write a run below a scratch folder and seal it."""
@@ -135,7 +149,7 @@ def _write(
         scratch,
         _name(run.name, ledger),
         tags=run.tags,
-        run_id=None if earlier is None else earlier.run_id,
+        run_id=run_id,
         environment=run.environment,
         lineage=run.lineage,
         extensions=_extensions(form, run),

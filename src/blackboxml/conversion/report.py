@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from blackboxml.interchange import Kind
+from blackboxml.journal import spell
 
 if TYPE_CHECKING:
     from blackboxml.interchange import Ledger, Remark
@@ -100,7 +101,7 @@ class RunReport:
                 "count": count,
                 "declared": remark.declared,
                 **({"where": remark.where} if remark.where else {}),
-                **({"by": self.greatest[remark]} if self.greatest.get(remark) else {}),
+                **({"by": spell(self.greatest[remark])} if self.greatest.get(remark) else {}),
             }
             for remark, count in self.remarks.items()
         ]

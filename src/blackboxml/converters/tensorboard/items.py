@@ -1,0 +1,370 @@
+"""What TensorBoard's event files hold, as items: points, media, restarts."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+
+from blackboxml.converters.tensorboard import messages, records, scalars
+from blackboxml.converters.tensorboard.media import PROTO, SILENT, Media, Names
+from blackboxml.interchange import Description, Medium, Point, Restart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from blackboxml.converters.tensorboard.messages import Event, Metadata
+    from blackboxml.interchange import Item, Ledger
+
+_UNDERSTOOD: Final = frozenset(["", "scalars", "text", "images", "histograms", "audio"])
+_SESSION: Final = {1: "START", 2: "STOP", 3: "CHECKPOINT"}
+_LEVELS: Final = {10: "DEBUGGING", 20: "INFO", 30: "WARN", 40: "ERROR", 50: "FATAL"}
+
+
+def read_items(
+    files: Mapping[int, list[Path]], descriptions: Iterable[Description], ledger: Ledger
+) -> Iterator[Item]:
+    """Yield what the event files of a run hold.
+
+    Args:
+        files: Event files by rank, each list in the order in which they were begun.
+        descriptions: What is known of metrics by their tags.
+        ledger: Receives what cannot be read.
+    """
+    names = Names(ledger)
+    for said in descriptions:
+        yield Description(names(said.metric), said.unit, said.description)
+    for rank, paths in files.items():
+        stream = _Stream(ledger, Media(names, ledger, rank), several=len(paths) > 1)
+        for path in paths:
+            try:
+                yield from stream.read(path)
+            except OSError as error:
+                ledger.unreadable("event", f"the system refuses: {error.strerror}", where=str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A session began here, at a step; see `SessionLog.START`."""
+
+    step: int
+
+
+class _Page:
+    """The items of a chunk, record by record.
+
+    Most records hold one number: these stand in columns, and become points one at a time, because
+    many objects that live together cost more than those that go at once.
+
+    Attributes:
+        steps: Their steps.
+        times: Unix seconds.
+        names: Names of the metrics; None for a record that stands in `others`.
+        values: The numbers.
+        others: Lists of items.
+        highest: The highest step; None where a session begins, for then it depends on the place.
+        latest: The last time.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.steps = np.zeros(size, np.int64)
+        self.times = np.zeros(size)
+        self.names = np.full(size, None, object)
+        self.values = np.zeros(size, object)
+        self.others: list[Any] = [None] * size
+        self.highest: int | None = np.iinfo(np.int64).min
+        self.latest = -math.inf
+
+    def place(self, batch: scalars.Batch, names: list[tuple[str, ...]], rank: int) -> None:
+        """Put the points of a batch where they belong."""
+        rows = batch.rows
+        if len(batch.values) == 1:
+            self.steps[rows], self.times[rows] = batch.steps, batch.times
+            self.names[rows] = np.array([name for (name,) in names], object)[batch.which]
+            self.values[rows] = batch.values[0]
+        else:
+            columns = (rows, batch.steps, batch.times, batch.which, *batch.values)
+            for row, step, time, k, *values in zip(*(c.tolist() for c in columns), strict=True):
+                metrics = dict(zip(names[k], values, strict=True))
+                self.others[row] = [Point(step, time, metrics, None, rank)]
+        self.note(int(batch.steps.max()), float(batch.times.max()))
+
+    def note(self, step: int, time: float) -> None:
+        """Remember how far the points came."""
+        self.latest = max(self.latest, time)
+        if self.highest is not None:
+            self.highest = max(self.highest, step)
+
+    def highest_of(self, begin: int, end: int) -> int | None:
+        """Return the highest step among some records."""
+        rows = slice(begin, end)
+        named = self.names[rows] != None  # noqa: E711 - of each
+        steps = self.steps[rows][named].tolist()
+        steps += [
+            one.step
+            for items in self.others[rows]
+            for one in items or ()
+            if isinstance(one, Point | Medium)
+        ]
+        return max(steps, default=None)
+
+    def firsts(self) -> dict[str, tuple[int, float | None]]:
+        """Return step and time of the first point of each metric, unless a session begins here."""
+        found: dict[str, tuple[int, float | None]] = {}
+        columns = (self.names.tolist(), self.steps.tolist(), self.times.tolist(), self.others)
+        for name, step, time, items in zip(*columns, strict=True):
+            if name is not None:
+                found.setdefault(name, (step, time))
+            for one in items or ():
+                if isinstance(one, _Start):
+                    return {}
+                for metric in one.metrics if isinstance(one, Point) else ():
+                    found.setdefault(metric, (one.step, one.time))
+        return found
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The files of a rank, read one after the other."""
+
+    ledger: Ledger
+    media: Media
+    several: bool
+    decoder: scalars.Decoder = field(default_factory=scalars.Decoder)
+    plugins: dict[str, str] = field(default_factory=dict)
+    known: dict[bytes, str] = field(default_factory=dict)
+    pending: list[Item] = field(default_factory=list)
+    before: dict[str, int] = field(default_factory=dict)
+    last: dict[str, int] = field(default_factory=dict)
+    highest: int | None = None
+    latest: float = -math.inf
+    path: str = ""
+
+    def read(self, path: Path) -> Iterator[Item]:
+        """Yield what a file holds."""
+        self.path, self.before = str(path), dict(self.last)
+        look_back = bool(self.before)
+        for chunk in records.read_chunks(path, self.report):
+            page = self._decode(chunk)
+            yield from self.pending
+            self.pending.clear()
+            if look_back:
+                yield from self._look_back(page)
+                look_back = False
+            yield from self._in_order(page)
+            self.latest = max(self.latest, page.latest)
+        if not path.stat().st_size:
+            self.ledger.unreadable("event", "the file is empty", where=self.path)
+
+    def report(self, begin: int, end: int, what: str) -> None:
+        """Enter damage."""
+        self.ledger.unreadable("event", what, where=f"{self.path}: bytes {begin:,} to {end:,}")
+
+    # -- a chunk
+
+    def _decode(self, chunk: records.Chunk) -> _Page:
+        """Return the items of the records of a chunk."""
+        page = _Page(len(chunk.starts))
+        slow: list[tuple[int, bytes]] = []
+        for group in records.groups(chunk, scalars.LEAST, self.report):
+            if not isinstance(group, records.Group):
+                slow.append(group)
+                continue
+            batches, left = self.decoder.decode(group)
+            for batch in batches:
+                self._place(batch, page)
+            slow += [(int(group.rows[at]), group.columns[:, at].tobytes()) for at in left.tolist()]
+        for row, data in sorted(slow):
+            if (point := self._plain(data)) is not None:
+                page.others[row] = [point]
+                page.note(point.step, cast("float", point.time))
+                continue
+            try:
+                event = messages.read_event(data)
+                page.others[row] = list(self._event(event))
+            except messages.MalformedError as error:
+                at = chunk.offset + int(chunk.starts[row]) - records.HEAD
+                self.report(at, at + len(data) + records.HEAD + records.FOOT, str(error))
+                continue
+            page.note(event.step, -math.inf if event.time is None else event.time)
+            if event.what == messages.SESSION_LOG:
+                page.highest = None
+        return page
+
+    def _plain(self, data: bytes) -> Point | None:
+        """Return the point that an event of floats alone is."""
+        found = scalars.read_plain(data)
+        if found is None or not math.isfinite(found[0]):
+            return None
+        time, step, numbers = found
+        metrics = {}
+        for tag, number in numbers.items():
+            name = self.known.get(tag)
+            if name is None:
+                text = messages.text(tag)
+                self.plugins.setdefault(text, "")
+                name = self.known[tag] = self.media.names(text)
+            metrics[name] = number
+        if self.several:
+            self._note(metrics, step)
+        return Point(step, time, metrics, None, self.media.rank)
+
+    def _place(self, batch: scalars.Batch, page: _Page) -> None:
+        """Put the points of a batch where they belong."""
+        if not len(batch.rows):
+            return
+        names = [self._learn_layout(layout) for layout in batch.layouts]
+        page.place(batch, names, self.media.rank)
+        if self.several:
+            most = np.full(len(names), np.iinfo(np.int64).min)
+            np.maximum.at(most, batch.which, batch.steps)
+            for metrics, step in zip(names, most.tolist(), strict=True):
+                self._note(metrics, step)
+
+    def _learn_layout(self, layout: scalars.Layout) -> tuple[str, ...]:
+        """Return the names of the metrics of a layout."""
+        for tag, metadata in zip(layout.tags, layout.metadata, strict=True):
+            if tag not in self.plugins:
+                self.pending += self._learn(tag, metadata, 0, None)
+        return tuple(self.media.names(tag) for tag in layout.tags)
+
+    def _note(self, names: Iterable[str], step: int) -> None:
+        """Remember how far metrics came."""
+        for name in names:
+            self.last[name] = max(step, self.last.get(name, step))
+
+    def _in_order(self, page: _Page) -> Iterator[Item]:
+        """Yield the items of a chunk, with restarts where sessions began."""
+        rank = self.media.rank
+        columns = (page.names, page.steps, page.times, page.values)
+        lists = [column.tolist() for column in columns]
+        begin = 0
+        for name, step, time, value, (at, items) in zip(
+            *lists, enumerate(page.others), strict=True
+        ):
+            if name is not None:
+                yield Point(step, time, {name: value}, None, rank)
+            for one in items or ():
+                if not isinstance(one, _Start):
+                    yield one
+                    continue
+                self._climb(page.highest_of(begin, at))
+                begin = at
+                if self.highest is not None and self.highest >= one.step:
+                    yield self._restart(one.step)
+        is_plain = page.highest is not None
+        self._climb(page.highest if is_plain else page.highest_of(begin, len(page.others)))
+
+    def _climb(self, step: int | None) -> None:
+        """Take note of the highest step."""
+        if step is not None:
+            self.highest = step if self.highest is None else max(step, self.highest)
+
+    def _restart(self, step: int) -> Restart:
+        self.highest = None if self.highest is None else min(self.highest, step - 1)
+        return Restart(step)
+
+    def _look_back(self, page: _Page) -> Iterator[Item]:
+        """Yield a restart if the first points of a file go back behind those of earlier files."""
+        back = [
+            step
+            for name, (step, time) in page.firsts().items()
+            if step < self.before.get(name, step) and (time is None or time >= self.latest)
+        ]
+        if back:
+            yield self._restart(max(back))
+
+    # -- an event
+
+    def _event(self, event: Event) -> Iterator[Any]:
+        """Yield what an event holds."""
+        if event.time is not None and not math.isfinite(event.time):
+            what = "a time that is not finite is taken for none"
+            self.ledger.changed("time", what, where=f"{self.path}, step {event.step}")
+            event.time = None
+        match event.what:
+            case messages.SUMMARY:
+                yield from self._summary(event)
+            case messages.GRAPH:
+                yield self.media.of_file(
+                    event, "graph_def", event.data, f"{PROTO}; proto=tensorflow.GraphDef"
+                )
+            case messages.META_GRAPH:
+                kind = f"{PROTO}; proto=tensorflow.MetaGraphDef"
+                yield self.media.of_file(event, "meta_graph_def", event.data, kind)
+            case messages.RUN_METADATA:
+                said = messages.blobs(event.data)
+                name = f"run_metadata/{messages.text(said.get(1, b''))}"
+                kind = f"{PROTO}; proto=tensorflow.RunMetadata"
+                yield self.media.of_file(event, name, said.get(2, b""), kind)
+            case messages.SESSION_LOG:
+                said = messages.blobs(event.data)
+                status = _SESSION.get(messages.integers(event.data).get(1, 0), "STATUS_UNSPECIFIED")
+                if status == "START":
+                    yield _Start(event.step)
+                texts = {2: "checkpoint_path", 3: "msg"}
+                more = {
+                    word: messages.text(said[key]) for key, word in texts.items() if key in said
+                }
+                yield self.media.of_value(event, "session_log", "event", {"status": status, **more})
+            case messages.LOG:
+                said = messages.blobs(event.data)
+                level = _LEVELS.get(messages.integers(event.data).get(1, 0), "UNKNOWN")
+                text = messages.text(said.get(2, b""))
+                yield self.media.of_value(
+                    event, "log_message", "event", {"level": level, "message": text}
+                )
+
+    def _summary(self, event: Event) -> Iterator[Any]:
+        """Yield the numbers of a summary as one point, and then the rest."""
+        metrics: dict[str, Any] = {}
+        rest: list[Any] = []
+        for value, _ in messages.read_values(event.data):
+            if value.tag not in self.plugins:
+                yield from self._learn(value.tag, value.metadata, event.step, event.time)
+            try:
+                found = self.media.read(value, event, self.plugins[value.tag])
+            except messages.MalformedError as error:
+                where = f"{self.path}: {value.tag!r:.80} at step {event.step}"
+                self.ledger.unreadable("event", str(error), where=where)
+                continue
+            if isinstance(found, list):
+                rest += found
+                continue
+            name = self.media.names(value.tag)
+            if name in metrics:
+                yield self._point(event, metrics)
+                metrics = {}
+            metrics[name] = found
+        if metrics:
+            yield self._point(event, metrics)
+        yield from rest
+
+    def _point(self, event: Event, metrics: dict[str, Any]) -> Point:
+        if self.several:
+            self._note(metrics, event.step)
+        return Point(event.step, event.time, metrics, None, self.media.rank)
+
+    def _learn(
+        self, tag: str, metadata: Metadata | None, step: int, time: float | None
+    ) -> Iterator[Item]:
+        """Take over what the first value of a tag says about it."""
+        self.plugins[tag] = metadata.plugin if metadata else ""
+        if metadata is None or metadata.plugin in SILENT:
+            return
+        about = [metadata.description] if metadata.description else []
+        if metadata.display_name and metadata.display_name not in {tag, tag.rpartition("/")[2]}:
+            about.insert(0, metadata.display_name)
+        if about:
+            yield Description(self.media.names(tag), description=": ".join(about))
+        if metadata.plugin not in _UNDERSTOOD:
+            said = {"plugin": metadata.plugin}
+            if len(metadata.content):
+                said["content"] = base64.b64encode(metadata.content).decode()
+            yield Medium(
+                self.media.names(tag), "event", step, time, value=said, rank=self.media.rank
+            )
