@@ -36,6 +36,7 @@ FORMATS: Final[dict[str, str]] = {
     "keras": "Keras CSVLogger",
     "tensorboard": "TensorBoard: event files",
     "csv": "CSV and other delimited text, wide or long",
+    "jsonl": "JSON Lines: one object a row",
 }
 """Name of each module and what it is, in the order in which a path is tried."""
 

@@ -7,8 +7,8 @@ column is the step, and which the time, is told by its name: see `tabular.STEPS`
 `tabular.TIMES`. An empty cell was not logged; a cell that is no number is a text. Quoting is that
 of RFC 4180: https://www.rfc-editor.org/rfc/rfc4180
 
-Export. `layout=wide` (default) writes a folder `<target>/<run>/` with `<group>.wide.csv` for each group
-and `about.json`; `layout=long` writes one file `<target>/<run>.csv`. A target that ends in `.csv` or
+Export. `layout=wide` (default) writes a folder `<target>/<run>/` with `<group>.wide.csv` for each
+group and `about.json`; `layout=long` writes `<target>/<run>.csv`. A target that ends in `.csv` or
 `.tsv` is the one file, and then each row of a wide table holds what one group logged. What the
 table has no place for stands in `<file>.about.json` beside it. A number is the shortest text that
 gives the same value again, `nan` and `inf` where it is not finite; an empty cell was not logged.

@@ -1,0 +1,183 @@
+"""JSON Lines: `.jsonl`, `.ndjson`, one JSON object a row.
+
+Import. Nested objects become names joined by `/`. Which member is the step, and which the time, is
+told by its name: see `tabular.STEPS` and `tabular.TIMES`; a file with the members name, step and
+value is a long table. The words `NaN`, `Infinity` and `-Infinity` are numbers, as texts and as the
+tokens that Python's `json` writes. `null` was not logged; texts, lists and empty objects become
+media. A line that is no JSON object is counted with its number and its offset in bytes.
+Source: https://jsonlines.org
+
+Export. One file `<target>/<run>.jsonl`, or the target itself if it has the suffix. The first line
+is `{"blackbox": about}`, which is what rows have no place for; each other line holds what one group
+logged: step, time, rank and attempt where they are not all 0, and metrics by full name. A number is
+the shortest text that gives the same value again; one that is not finite is a text. Statistics
+across ranks are the members `<metric>/mean` and so on. Media are lost.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from blackboxml import tabular
+from blackboxml.foreign import SPELLED
+from blackboxml.interchange import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from blackboxml.interchange import ForeignRun, Item, Ledger
+    from blackboxml.reader import RunReader
+
+EXTRA: Final = None
+SUFFIXES: Final = (".jsonl", ".ndjson")
+_LONGEST_LINE: Final = 2**26
+_DEEPEST: Final = 50
+_FIRST: Final = 20
+"""So many lines may come before the first that is whole."""
+
+
+def recognise(path: Path) -> bool:
+    """Tell whether a file was exported, or its first object has a step."""
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return False
+    if _about(path) is not None:
+        return True
+    with path.open("rb") as file:
+        for _ in range(_FIRST):
+            row = _parse(file.readline(_LONGEST_LINE))
+            if row is not None:
+                journal = isinstance(row.get("format"), dict) or "crc" in row
+                names = [name for name, _ in _leaves(row, "", _DEEPEST)]
+                return not journal and tabular.roles(names).step is not None
+    return False
+
+
+def members(path: Path) -> set[str]:
+    """Return nothing: a run is one file."""
+    del path
+    return set()
+
+
+def read(path: Path) -> Iterator[ForeignRun]:
+    """Yield the one run of a file."""
+    about = _about(path)
+    yield tabular.foreign_run(
+        path, fingerprint([path]), [path], lambda ledger: _items(path, about, ledger), about
+    )
+
+
+def _about(path: Path) -> dict[str, Any] | None:
+    """Return what an export keeps in the first line."""
+    with path.open("rb") as file:
+        head = file.readline(_LONGEST_LINE)
+    if not head.startswith(b'{"blackbox"'):
+        return None
+    tree = _parse(head)
+    return None if tree is None else tabular.check_about(tree.get("blackbox"))
+
+
+def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator[Item]:
+    """Yield the items of a file."""
+    rows: tabular.Rows | None = None
+    for where, row in _rows(path, ledger, headed=about is not None):
+        cells = _cells(row, where, ledger, plain=about is not None)
+        if rows is None:
+            rows = tabular.Rows(ledger, tabular.roles(list(cells), about), about)
+        yield from rows.take(cells, where)
+    if rows is not None:
+        yield from rows.finish()
+
+
+def _rows(path: Path, ledger: Ledger, *, headed: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects of a file, and where they are."""
+    offset = number = 0
+    with path.open("rb") as file:
+        while line := file.readline(_LONGEST_LINE):
+            number += 1
+            begin, offset = offset, offset + len(line)
+            if (headed and number == 1) or not line.strip(b" \t\r\n\0"):
+                continue
+            where = f"{path}:{number}"
+            row = _parse(line)
+            if row is not None:
+                yield where, row
+                continue
+            ledger.unreadable("step", "a line is no JSON object", where=f"{where}, offset {begin}")
+            while not line.endswith(b"\n") and (line := file.readline(_LONGEST_LINE)):
+                offset += len(line)  # the rest of one that is too long
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """Return the object of a line, or None."""
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _cells(row: dict[str, Any], where: str, ledger: Ledger, *, plain: bool) -> dict[str, Any]:
+    """Return the values of an object by name."""
+    cells: dict[str, Any] = {}
+    for name, value in row.items() if plain else _leaves(row, "", _DEEPEST):
+        label, times = name, 1
+        while label in cells:
+            times += 1
+            label = f"{name}_{times}"
+        if label != name:
+            what = "a name that comes again in an object is told apart by a number"
+            ledger.changed("field", what, where=f"{where}: {name!r:.80}")
+        cells[label] = SPELLED.get(value, value) if isinstance(value, str) else value
+    return cells
+
+
+def _leaves(tree: dict[str, Any], before: str, depth: int) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves, names joined by `/`; what nests too deep stays a tree."""
+    for name, value in tree.items():
+        if isinstance(value, dict) and value and depth:
+            yield from _leaves(value, f"{before}{name}/", depth - 1)
+        else:
+            yield before + name, value
+
+
+# -- export
+
+
+def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, Any]) -> Path:
+    """Write the effective history of a run; see the head of this module.
+
+    Raises:
+        ConversionError: If the target file holds something else.
+    """
+    del options
+    plan = tabular.plan(run, ledger)
+    path = tabular.place(run, target, SUFFIXES, ".jsonl")
+    new = tabular.scratch(path)
+    with new.open("w", encoding="utf-8", newline="\n") as file:
+        encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+        file.write(encode({"blackbox": plan.about}) + "\n")
+        for group, columns in plan.columns.items():
+            names = [*plan.keys, *(each.column for each in columns)]
+            labels = [*plan.keys, *(each.label for each in columns)]
+            for row in tabular.rows(run, group, names):
+                cells = {
+                    label: value if _is_plain(value) else _spell(value)
+                    for label, value in zip(labels, row, strict=True)
+                    if value is not None
+                }
+                file.write(encode(cells) + "\n")
+    new.replace(path)
+    return path
+
+
+def _is_plain(value: object) -> bool:
+    """Tell whether JSON can write a number."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _spell(value: float) -> str:
+    """Return the word for a number that is not finite."""
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
