@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
 import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,11 +30,12 @@ from blackboxml.errors import LimitError, ManifestError, NotARunError, Unsupport
 from blackboxml.model import Limits
 from blackboxml.pack import pack
 from blackboxml.seal import seal
+from blackboxml.validation import validate
 from tests import histories
 from tests.histories import bits, end, event, header, number, point, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import xarray as xr
 
@@ -986,3 +989,75 @@ def test_descriptions_are_those_of_the_run(tmp_path: Path) -> None:
     assert open_run(path).descriptions == {"train/loss": {"unit": "nat"}}
     seal(path)
     assert open_run(path).descriptions == {"train/loss": {"unit": "nat"}}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"train/loss", b"train/lass"),
+        (b"blackbox.metric", b"blackbox.metrik"),
+        (b"blackbox.statistic", b"blackbox.statistik"),
+        (b"mean", b"moan"),
+    ],
+)
+def test_a_damaged_label_renames_no_metric(
+    tmp_path: Path, old: bytes, new: bytes, *, packed: bool
+) -> None:
+    ranks = {"train/loss": {"mean": 0.5, "count": 2}}
+    lines = point(0, {"train/loss": 1.0, "train/x": 2}, ranks=ranks) + end(1)
+    path = write(tmp_path / "run", {"metrics.jsonl": header() + lines})
+    (pack if packed else seal)(path)
+    wanted = open_run(path)
+    tables = [wanted.arrow("train"), wanted.arrow("train", columns=["loss/count"])]
+    summary, records = wanted.summary(), list(wanted.records())
+    relabel(path / "train.parquet", old, new)
+    reader = open_run(path)
+    again = [reader.arrow("train"), reader.arrow("train", columns=["loss/count"])]
+    for table, other in zip(tables, again, strict=True):
+        assert [field.metadata for field in table.schema] == [
+            field.metadata for field in other.schema
+        ]
+        assert table.equals(other)
+    assert (reader.summary(), list(reader.records())) == (summary, records)
+    assert {problem.rule for problem in reader.problems} == {"BB-TAB-009"}
+    reader = open_run(path)
+    (piece,) = reader.pieces("train")
+    assert [field.metadata for field in piece.schema] == [
+        field.metadata for field in tables[0].schema
+    ]
+    assert {problem.rule for problem in reader.problems} == {"BB-TAB-009"}
+
+
+def relabel(path: Path, old: bytes, new: bytes) -> None:
+    """Change the labels of the columns of a table by a byte, and nothing else."""
+    data = path.read_bytes()
+    (schema,) = re.findall(rb"[A-Za-z0-9+/]{500,}=*", data)
+    changed = base64.b64decode(schema).replace(old, new)
+    assert changed != base64.b64decode(schema)
+    path.write_bytes(data.replace(schema, base64.b64encode(changed)))
+
+
+@pytest.mark.parametrize("how", [None, seal, pack])
+def test_a_metric_that_has_only_statistics_of_a_later_version_is_there(
+    tmp_path: Path, how: Callable[[Path], object] | None
+) -> None:
+    lines = point(0, {"train/loss": 1.0}) + point(1, {}, ranks={"train/new": {"p99": 2.0}})
+    both = point(2, {"train/loss": 2.0}, ranks={"train/new": {"p99": 2.0, "mean": 1.0}})
+    for name, records in (("without", lines + end(2)), ("with", lines + both + end(3))):
+        path = write(tmp_path / name, {"metrics.jsonl": header() + records})
+        if how is not None:
+            how(path)
+        reader = open_run(path)
+        assert reader.metrics == ["train/loss", "train/new"]
+        table = reader.arrow("train")
+        assert table["seq"].to_pylist()[:2] == [0, 1]
+        assert str(table.schema.field("new").type) == "double"
+        assert table["new"].null_count == len(table)
+        assert ("new/mean" in table.column_names) == (name == "with")
+        assert {problem.rule for problem in reader.problems} <= {"BB-MAN-014"}
+        assert [record.seq for record in reader.records()] == table["seq"].to_pylist()
+        if how is not None:
+            assert validate(path).verdict == "valid"
+            seal(path)
+            assert b'{"p99":2.0}' in (path / "metrics.jsonl").read_bytes()

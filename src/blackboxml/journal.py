@@ -169,8 +169,8 @@ def read_header(
     limits = (("rank", _INT32_MAX), ("attempt", _INT32_MAX), ("first_seq", INT64_MAX))
     good = {
         "time": type(document["time"]) in {int, float} and math.isfinite(header.time),
-        "id": isinstance(header.run_id, str) and _RUN_ID.fullmatch(header.run_id),
-        "name": isinstance(header.run_name, str) and _RUN_NAME.fullmatch(header.run_name),
+        "id": isinstance(run["id"], str) and _RUN_ID.fullmatch(run["id"]),
+        "name": isinstance(run["name"], str) and _RUN_NAME.fullmatch(run["name"]),
         **{key: _is_int(document[key]) and 0 <= document[key] <= most for key, most in limits},
     }
     if wrong := [key for key, is_good in good.items() if not is_good]:

@@ -123,8 +123,8 @@ def merged_records(
     from blackboxml.sealed import iterate_table
     from blackboxml.table import INDEX, read_keys
 
-    def rows(name: str) -> Iterator[tuple[Place, Event]]:
-        for table in iterate_table(directory, name, limits):
+    def rows(group: dict[str, Any]) -> Iterator[tuple[Place, Event]]:
+        for table in iterate_table(directory, group["table"], limits, group["metrics"]):
             keys = read_keys(table.schema)
             columns = [column.to_pylist() for column in table.columns]
             index = dict(zip(INDEX, columns[: len(INDEX)], strict=True))
@@ -141,7 +141,7 @@ def merged_records(
                     },
                 )
 
-    sources = [rows(group["table"]) for group in manifest["groups"].values()]
+    sources = [rows(group) for group in manifest["groups"].values()]
     pending: tuple[Place, Event] | None = None
     events = {
         (entry["attempt"], entry["rank"], event["seq"]): event

@@ -322,9 +322,10 @@ class RunReader:
         name, done = self._group(group), 0
         rewinds = self._rewinds() if view == "effective" else []
         if self._tables_count():
-            file = self._manifest["groups"][name]["table"]
+            said = self._manifest["groups"][name]
+            file, given = said["table"], (self._limits, said["metrics"], self.problems)
             try:
-                for piece in iterate_table(self._directory, file, self._limits):
+                for piece in iterate_table(self._directory, file, *given):
                     yield effective_rows(piece, rewinds)
                     done += len(piece)
             except (TableError, UnsafePathError) as error:
@@ -494,9 +495,10 @@ class RunReader:
         """Return a sealed table, or the same from the journals if it is damaged."""
         from blackboxml.sealed import read_table
 
-        name = self._manifest["groups"][group]["table"]
+        said = self._manifest["groups"][group]
+        name, listed, directory = said["table"], said["metrics"], self._directory
         try:
-            table = read_table(self._directory, name, self._limits, columns)
+            table = read_table(directory, name, self._limits, columns, listed, self.problems)
         except (TableError, UnsafePathError) as error:
             self._take_journals(group, name, error)
             table = self._decode().table(group, self._identity())

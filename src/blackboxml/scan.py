@@ -181,6 +181,7 @@ class Scan:
             record is None
             or not (record.metrics or record.ranks)
             or not POINT.issuperset(document)
+            or (record.ranks and not all(record.ranks.values()))
             or (record.attempt, record.rank, seq) in self._exact
         ):
             document.pop("crc")

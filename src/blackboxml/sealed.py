@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,18 @@ from blackboxml.dataset import (
 )
 from blackboxml.dataset import filled as filled_column
 from blackboxml.dataset import variables as variable_names
-from blackboxml.errors import LimitError, SealError, TableError, UnsafePathError
+from blackboxml.errors import (
+    Findings,
+    LimitError,
+    Problem,
+    SealError,
+    TableError,
+    UnsafePathError,
+)
 from blackboxml.journal import spell
 from blackboxml.merge import Cuts
 from blackboxml.model import LIMITS, Limits, Rewind
-from blackboxml.table import INDEX, read_keys
+from blackboxml.table import INDEX, METRIC, STATISTIC, read_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,6 +39,9 @@ if TYPE_CHECKING:
     from blackboxml.files import Directory
     from blackboxml.seal import Spill
     from blackboxml.table import GroupSchema, Key
+
+Metrics: TypeAlias = "Mapping[str, Mapping[str, Any]]"
+"""What the manifest says of the metrics of a group, by name."""
 
 _TYPE_NAMES: Final = {pa.bool_(): "bool", pa.int64(): "int64", pa.float64(): "float64"}
 
@@ -386,8 +396,56 @@ def is_sound(directory: Directory, name: str, limits: Limits) -> bool:
     return True
 
 
-def read_table(
-    directory: Directory, name: str, limits: Limits, columns: Sequence[str] | None = None
+def _labels(schema: pa.Schema, metrics: Metrics) -> dict[str, dict[bytes, bytes]]:
+    """Return what the manifest says of each column that it knows, as the metadata of a field."""
+    names = schema.names
+    labels: dict[str, dict[bytes, bytes]] = {}
+    for metric, said in metrics.items():
+        if said["column"] not in names[len(INDEX) :]:
+            continue
+        at = names.index(said["column"])
+        labels[names[at]] = {METRIC: metric.encode()}
+        statistics = said.get("statistics", ())
+        for column, statistic in zip(names[at + 1 :], statistics, strict=False):
+            labels[column] = {METRIC: metric.encode(), STATISTIC: statistic.encode()}
+    return labels
+
+
+def _labelled(
+    table: pa.Table, schema: pa.Schema, name: str, said: Metrics, problems: list[Problem]
+) -> pa.Table:
+    """Return a table whose columns are labelled as the manifest says.
+
+    Labels are in the footer, which has no checksum: damage of them shows nowhere else.
+    """
+    labels = _labels(schema, said)
+    fields = [
+        field.with_metadata(labels[field.name]) if field.name in labels else field
+        for field in table.schema
+    ]
+    for old, new in zip(table.schema, fields, strict=True):
+        if _label(new) != _label(old):
+            message = (
+                f"column {old.name!r:.80} is labelled {_label(old)!r:.200}, "
+                f"the manifest says {_label(new)!r:.200}"
+            )
+            problems.append(Problem("BB-TAB-009", "error", message, name))
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields, table.schema.metadata))
+
+
+def _label(field: pa.Field) -> list[bytes]:
+    """Return metric and statistic of a column as it is labelled."""
+    metadata = field.metadata or {}
+    return [metadata[key] for key in (METRIC, STATISTIC) if key in metadata]
+
+
+def read_table(  # noqa: PLR0917
+    directory: Directory,
+    name: str,
+    limits: Limits,
+    columns: Sequence[str] | None = None,
+    said: Metrics | None = None,
+    problems: list[Problem] | None = None,
 ) -> pa.Table:
     """Return a table of a run.
 
@@ -396,6 +454,8 @@ def read_table(
         name: File name.
         limits: What a reader accepts.
         columns: Names of columns, or None for all.
+        said: `metrics` of the group in the manifest, which labels the columns.
+        problems: Receives the labels of the table that differ.
 
     Raises:
         TableError: If it is missing or damaged.
@@ -405,7 +465,9 @@ def read_table(
     try:
         wanted = None if columns is None else list(columns)
         places = range(file.metadata.num_row_groups)
-        return _checked(file.read(columns=wanted), name, file, places)
+        table = _checked(file.read(columns=wanted), name, file, places)
+        found = Findings() if problems is None else problems
+        return _labelled(table, file.schema_arrow, name, said or {}, found)
     except (pa.ArrowException, OSError) as error:
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message, "BB-TAB-017") from None
@@ -413,16 +475,24 @@ def read_table(
         file.close(force=True)
 
 
-def iterate_table(directory: Directory, name: str, limits: Limits) -> Iterator[pa.Table]:
-    """Yield a table of a run a row group at a time.
+def iterate_table(
+    directory: Directory,
+    name: str,
+    limits: Limits,
+    said: Metrics | None = None,
+    problems: list[Problem] | None = None,
+) -> Iterator[pa.Table]:
+    """Yield a table of a run a row group at a time; the arguments are those of `read_table`.
 
     Raises:
         TableError: If it is missing or damaged.
     """
+    found = Findings() if problems is None else problems
     file = open_table(directory, name, limits)
     try:
         for place in range(file.metadata.num_row_groups):
-            yield _checked(file.read_row_group(place), name, file, [place])
+            table = _checked(file.read_row_group(place), name, file, [place])
+            yield _labelled(table, file.schema_arrow, name, said or {}, found)
     except (pa.ArrowException, OSError) as error:
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message, "BB-TAB-017") from None

@@ -55,7 +55,7 @@ _LONG_INTEGER = re.compile(rb":\s*-?[0-9]{16,}\s*[,}]")
 _MINUS_ZERO = re.compile(rb":\s*-0\s*[,}]")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _EXACT_FLOAT = float(2**53)
-_ORDER = {pa.bool_(): 0, pa.int64(): 1, pa.float64(): 2}
+_ORDER = {pa.null(): -1, pa.bool_(): 0, pa.int64(): 1, pa.float64(): 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +113,9 @@ class GroupSchema:
         ]
 
     def type_of(self, key: Key) -> pa.DataType:
-        """Return the type of a column; float64 for a metric of which there are only statistics."""
-        return self.types.get(key, pa.float64())
+        """Return the type of a column; float64 for a metric that has no value of its own."""
+        kind = self.types.get(key, pa.float64())
+        return pa.float64() if kind == pa.null() else kind
 
     def columns(self) -> dict[Key, str]:
         """Return the column name of each key."""
@@ -305,7 +306,8 @@ class Tabulator:
             arrays = [_column(values) for values in columns.values()]
             rounded: set[tuple[int, int, int]] = set()
             for (key, column), array in zip(columns.items(), arrays, strict=True):
-                self._learn(key, array.type)
+                if array.type != pa.null():
+                    self._learn(key, array.type)
                 if array.type == pa.float64() and int in set(map(type, column)):
                     rounded |= {
                         (attempt, rank, record.seq)
@@ -332,6 +334,8 @@ class Tabulator:
             groups.setdefault(place[0], {})[place[1]] = value
         for name, statistics in record.ranks.items():
             group = groups.setdefault(naming.group_of(name), {})
+            if not statistics:  # only some of a later version, but the metric is there
+                group.setdefault((name, None), None)
             for key, value in statistics.items():
                 group[name, key] = value
         return groups
@@ -453,8 +457,10 @@ class Tabulator:
 
 
 def _column(values: Sequence[Any]) -> pa.Array:
-    """Return values, None where absent, as bool, int64 or float64: the narrowest that holds all."""
+    """Return values as bool, int64 or float64: the narrowest that holds all; None where absent."""
     kinds = set(map(type, values)) - {type(None)}
+    if not kinds:
+        return pa.nulls(len(values))
     for kind, arrow in ((float, pa.float64()), (int, pa.int64())):
         if kind in kinds:
             if len(kinds) > 1:
