@@ -211,7 +211,6 @@ BAD = b'{"format":"damaged","crc":"00000000"}\n'
 FAILED = {"status": "failed", "exception": {"type": "E", "message": "m"}}
 
 
-@pytest.mark.rule("BB-MAN-014")
 @pytest.mark.parametrize("stated", [None, valid() | {"status": "running"}])
 def test_an_attempt_whose_header_is_damaged_ends_the_run_all_the_same(
     tmp_path: Path, stated: dict[str, Any] | None
@@ -250,7 +249,6 @@ def ended() -> dict[str, Any]:
     return valid() | ending | {"duration_seconds": 2.0, "attempts": attempts}
 
 
-@pytest.mark.rule("BB-MAN-013")
 @pytest.mark.parametrize("member", ["start", "end", "both", "entry"])
 def test_journals_know_better_when_attempts_began_and_ended(tmp_path: Path, member: str) -> None:
     journal = header() + point(0) + end(1)
@@ -269,7 +267,6 @@ def test_journals_know_better_when_attempts_began_and_ended(tmp_path: Path, memb
     assert (found, rules) == (right, ["BB-MAN-013"])
 
 
-@pytest.mark.rule("BB-MAN-013")
 def test_a_damaged_header_disagrees_with_nothing(tmp_path: Path) -> None:
     stated = ended() | {"start": manifests.timestamp(TIME - 7), "duration_seconds": 8.0}
     stated["attempts"][0]["start"] = stated["start"]
@@ -282,7 +279,6 @@ def test_a_damaged_header_disagrees_with_nothing(tmp_path: Path) -> None:
     assert (found, rules) == (stated, ["BB-JNL-004"])
 
 
-@pytest.mark.rule("BB-MAN-014")
 def test_a_manifest_without_an_id_counts_as_absent(tmp_path: Path) -> None:
     stated = valid() | {"name": "another", "environment": {"k": 1}, "tags": ["x"]}
     del stated["id"]
@@ -322,3 +318,35 @@ def test_a_run_of_which_nothing_tells_when_it_began_is_read(tmp_path: Path) -> N
     stated = valid() | {"start": "x", "attempts": []}
     files = {"run.json": encoded(stated), "metrics.jsonl": BAD + point(0)}
     assert open_run(write(tmp_path / "run", files)).start.timestamp() == 0
+
+
+def damaged_last() -> Files:
+    """Return a run that was resumed, whose second header is damaged."""
+    return {
+        "metrics.jsonl": header() + point(0) + end(1),
+        "metrics.1.jsonl": BAD + point(0, {"b": 1}) + event(1, end=FAILED),
+    }
+
+
+def test_a_sealed_manifest_is_valid_though_the_last_header_is_damaged(tmp_path: Path) -> None:
+    from blackboxml.seal import seal
+
+    for name, stated in (("without", {}), ("with", {"run.json": encoded(valid())})):
+        path = write(tmp_path / name, damaged_last() | stated)
+        seal(path)
+        manifest = json.loads((path / "run.json").read_bytes())
+        validator("manifest").validate(manifest)
+        assert (manifest["status"], manifest["exception"]) == ("failed", FAILED["exception"])
+        assert [entry["status"] for entry in manifest["attempts"]] == ["completed", "failed"]
+
+
+def test_a_resumed_manifest_is_valid_though_the_last_header_is_damaged(tmp_path: Path) -> None:
+    from blackboxml.writer import RunWriter
+
+    path = write(tmp_path / "run", damaged_last() | {"run.json": encoded(valid())})
+    writer = RunWriter.resume(path)
+    manifest = json.loads((path / "run.json").read_bytes())
+    validator("manifest").validate(manifest)
+    assert [entry["status"] for entry in manifest["attempts"]] == ["completed", "failed", "running"]
+    writer.finish()
+    assert open_run(path).status == "completed"

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import pytest
 
-from blackboxml import process, status
+from blackboxml import ending, process, status
 from blackboxml.files import Directory
 from blackboxml.journal import LINE, encode
 from blackboxml.manifest import new, open_history
@@ -326,3 +326,18 @@ def test_a_reader_that_cannot_see_processes_claims_nothing(
     write(tmp_path, POINT, by=DEAD)
     monkeypatch.setattr(process, "_pid_namespace", lambda: 7)  # as from inside another container
     assert verdict(tmp_path) == "running"
+
+
+def test_a_sealed_journal_is_not_searched_until_it_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, POINT, {"end": {"status": "failed"}}, by=DEAD)
+    seal(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ending, "_first", None)  # whoever searches, fails
+        reader = open_run(tmp_path)
+        assert reader.status == "failed"
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(encode({"seq": 2, "time": 2.0} | END))
+    assert reader.status == "completed"
+    assert open_run(tmp_path).status == "completed"

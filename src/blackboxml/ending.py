@@ -102,6 +102,17 @@ def prove_attempts(
     return found
 
 
+def trust_ends(directory: Directory, journal: JournalFile, ends: list[Event]) -> None:
+    """Take the `end` records of a journal as they are known from elsewhere, up to its size."""
+    searches = _SEARCHES.setdefault(directory, {})
+    if journal.name in searches:
+        return
+    with directory.reading(journal.name) as descriptor:
+        inode, token = os.fstat(descriptor).st_ino, _token(descriptor, journal.size)
+    top, start = journal.first_seq - 1, journal.start
+    searches[journal.name] = _Search(inode, journal.size, token, top, start, ends)
+
+
 def last_end(
     directory: Directory, pieces: Iterable[JournalFile], limits: Limits = LIMITS
 ) -> tuple[Event, JournalFile] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from blackboxml import usable
-from blackboxml.ending import prove_attempts
+from blackboxml.ending import prove_attempts, trust_ends
 from blackboxml.errors import (
     JournalError,
     LimitError,
@@ -216,6 +216,7 @@ def open_proven(
     sealed = manifest.get("sealed", {}).get("packed") and manifest["journals"]
     listed = {entry["file"] for entry in sealed or ()}
     own = [journal for journal in journals if journal.name not in listed]
+    _trust_events(directory, manifest, own)
     attempts = prove_attempts(directory, own, limits)
     corrected = _correct(manifest, attempts) if attempts else manifest
     history = ("attempts", "status", "start", "end", "exception")
@@ -260,6 +261,22 @@ def _open(
         problems.append(Problem("BB-MAN-013", "error", message, MANIFEST))
         manifest = rebuild(directory, journals, limits) or manifest
     return manifest, journals, failure
+
+
+def _trust_events(
+    directory: Directory, manifest: Manifest, journals: Sequence[JournalFile]
+) -> None:
+    """Spare a search of journals that are as large as they were sealed: events say the same."""
+    events = {
+        entry["file"]: entry["events"]
+        for entry in (manifest["journals"] if "sealed" in manifest else ())
+        if "events" in entry
+    }
+    for journal in journals:
+        said = manifest["files"].get(journal.name, {}) if journal.name in events else {}
+        if said.get("bytes") == journal.size:
+            ends = [event for event in events[journal.name] if "end" in event]
+            trust_ends(directory, journal, ends)
 
 
 def _correct(manifest: Manifest, attempts: Sequence[Attempt]) -> Manifest:
