@@ -270,8 +270,9 @@ def beside(path: Path) -> Path:
 
 
 def holds(run: RunReader, path: Path) -> bool:
-    """Tell whether a place holds an export of a run, by its `about`."""
-    return run.id in _head(path) or run.id in _head(beside(path))
+    """Tell whether a place holds an export of a run: its id stands in an `about`."""
+    below = path.iterdir() if path.is_dir() else [beside(path)]
+    return any(run.id in _head(each) for each in (path, *below))
 
 
 def _head(path: Path) -> str:

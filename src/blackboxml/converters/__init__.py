@@ -8,6 +8,7 @@ A module of this folder, which is a folder itself where a format takes more than
                              format looks at them; {"*"} for all that is below
     read(path) -> Iterator[ForeignRun]            the runs there, if it can import
     write(run, target, ledger, options) -> Path   puts one run into a target, if it can export
+    SCHEMES: tuple[str, ...] of URIs that `read` and `write` take as text, if there are any
 
 and nothing in it imports another module of this folder.
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMATS: Final[dict[str, str]] = {
     "blackboxml_legacy": "blackboxml 0.5 and 0.2: run.json, metrics_*.json",
+    "mlflow": "MLflow: mlruns/, mlflow.db, tracking servers",
     "simplegrad": "simplegrad's Tracker: one SQLite file of runs",
     "blocks": "Blocks' training log: SQLite, pickle, checkpoint",
     "ezpz": "ezpz's History and CSV tracker: JSON Lines, HDF5, metrics.csv",
@@ -37,6 +39,7 @@ FORMATS: Final[dict[str, str]] = {
     "tensorboard": "TensorBoard: event files",
     "csv": "CSV and other delimited text, wide or long",
     "jsonl": "JSON Lines: one object a row",
+    "parquet": "Parquet tables",
 }
 """Name of each module and what it is, in the order in which a path is tried."""
 
@@ -50,7 +53,7 @@ class Importer(Protocol):
     def members(self, path: Path) -> set[str]:
         """Return the names in a folder that belong to it."""
 
-    def read(self, path: Path) -> Iterator[ForeignRun]:
+    def read(self, path: Path | str) -> Iterator[ForeignRun]:
         """Yield the runs at a path."""
 
 
@@ -58,8 +61,8 @@ class Exporter(Protocol):
     """A module that writes a foreign format."""
 
     def write(
-        self, run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, Any]
-    ) -> Path:
+        self, run: RunReader, target: Path | str, ledger: Ledger, options: Mapping[str, Any]
+    ) -> Path | str:
         """Put a run into a target and return what was made."""
 
 
