@@ -15,6 +15,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 from blackboxml import converters
 from blackboxml.collection import looks_like_run
@@ -45,8 +46,8 @@ class _Job(NamedTuple):
     """One path with runs of one format, and what is to be done with them."""
 
     form: str
-    path: Path
-    target: Path
+    path: Path | str
+    target: Path | str
     target_format: str
     verify: bool
     keep_source: bool
@@ -71,8 +72,8 @@ def convert(
     source has; so an interrupted conversion is simply begun again.
 
     Args:
-        source: A file or a folder.
-        target: A folder of runs, or what the target format calls for.
+        source: A file or a folder, or a URI of a server for a format that takes one.
+        target: A folder of runs, or what the target format calls for, such as a URI.
         source_format: A name of `converters.FORMATS`, or `blackbox`; by default recognised by
             content.
         target_format: The same; by default told from the suffix of `target`, else `blackbox`.
@@ -94,20 +95,26 @@ def convert(
     >>> report.ok, report.runs[0].went_out["scalar"]
     (True, 1)
     """
-    origin, place = Path(source), Path(target)
-    if not origin.exists():
+    origin, place = _place(source), _place(target)
+    if isinstance(origin, Path) and not origin.exists():
         message = f"{origin} is not there; give a file or a folder"
         raise ConversionError(message)
     wanted = target_format or _format_of_target(place)
     for name in (source_format, wanted):
         _check_format(name)
+    _check_scheme(place, wanted)
     if wanted != OWN and converters.exporter(wanted) is None:
         message = (
             f"{wanted} can be read and not written; formats to write: {_names(exporting=True)}"
         )
         raise ConversionError(message)
     report = ConversionReport()
-    found = list(_find(origin, source_format, place if place != origin else None))
+    found: list[tuple[str, Path | str]]
+    if isinstance(origin, str):
+        found = [(_format_of_source(origin, source_format), origin)]
+    else:
+        without = place if isinstance(place, Path) and place != origin else None
+        found = list(_find(origin, source_format, without))
     work = [
         _Job(form, path, place, wanted, verify, keep_source, dict(options or {}))
         for form, path in found
@@ -122,7 +129,7 @@ def convert(
         raise ConversionError(message)
     for done, (job, result) in enumerate(zip(work, _run(work, jobs), strict=True), start=1):
         if isinstance(result, str):
-            report.unreadable[str(job.path)] = result
+            report.unreadable[without_credentials(job.path)] = result
         else:
             report.runs += result
         if progress is not None:
@@ -142,7 +149,7 @@ def _run(work: list[_Job], jobs: int) -> Iterator[list[RunReport] | str]:
 # -- finding
 
 
-def _find(path: Path, form: str | None, without: Path | None) -> Iterator[tuple[str, Path]]:
+def _find(path: Path, form: str | None, without: Path | None) -> Iterator[tuple[str, Path | str]]:
     """Yield format and path of everything that can be converted, in byte order."""
     if path == without or path.name.startswith(SCRATCH) or path.is_symlink():
         return
@@ -191,8 +198,52 @@ def _recognise(path: Path, form: str | None) -> str | None:
     return None
 
 
-def _format_of_target(target: Path) -> str:
-    """Return the format that the suffix of a target stands for."""
+def _place(given: str | os.PathLike[str]) -> Path | str:
+    """Return a path, or a URI as it stands."""
+    text = os.fspath(given)
+    return text if "://" in text else Path(text)
+
+
+def without_credentials(place: Path | str) -> str:
+    """Return a path or a URI as it may be shown to others."""
+    if isinstance(place, Path):
+        return str(place)
+    split = urlsplit(place)
+    return urlunsplit((split.scheme, split.netloc.rpartition("@")[2], split.path, "", ""))
+
+
+def _takes(name: str, uri: str) -> bool:
+    """Tell whether a format takes a URI."""
+    module = converters.importer(name) or converters.exporter(name)
+    return uri.partition("://")[0] in getattr(module, "SCHEMES", ())
+
+
+def _check_scheme(target: Path | str, wanted: str) -> None:
+    """Refuse a URI for a format that has none."""
+    if isinstance(target, str) and (wanted == OWN or not _takes(wanted, target)):
+        message = (
+            f"{wanted} cannot be written to {without_credentials(target)}; "
+            "give a path, or name a format that takes such a URI"
+        )
+        raise ConversionError(message)
+
+
+def _format_of_source(uri: str, form: str | None) -> str:
+    """Return the format of a source that is a URI."""
+    named = [name for name in converters.FORMATS if _takes(name, uri) and form in (None, name)]
+    if len(named) != 1:
+        message = (
+            f"{without_credentials(uri)} can be of {', '.join(named) or 'no format'}; name one"
+        )
+        raise ConversionError(message)
+    return named[0]
+
+
+def _format_of_target(target: Path | str) -> str:
+    """Return the format that the suffix of a target, or the scheme of a URI, stands for."""
+    if isinstance(target, str):
+        named = [name for name in converters.FORMATS if _takes(name, target)]
+        return named[0] if len(named) == 1 else OWN
     if target.suffix:
         for name in converters.FORMATS:
             writer = converters.exporter(name)
@@ -229,7 +280,9 @@ def _convert(job: _Job) -> list[RunReport] | str:
         reader = converters.importer(job.form)
         if reader is None:
             return f"{job.form} can be written and not read"
-        known = imported(job.target) if job.target_format == OWN and job.target.is_dir() else {}
+        known = {}
+        if job.target_format == OWN and Path(job.target).is_dir():
+            known = imported(Path(job.target))
         reports = []
         for foreign in reader.read(job.path):
             report = RunReport(
@@ -260,7 +313,7 @@ def _attempt(report: RunReport, work: Callable[[], None]) -> None:
 
 def _importing(foreign: ForeignRun, job: _Job, report: RunReport) -> Callable[[], None]:
     """Return the work of importing one run into the target."""
-    return lambda: _import(foreign, job, job.target, report)
+    return lambda: _import(foreign, job, Path(job.target), report)
 
 
 def _import(
@@ -315,7 +368,7 @@ def _export(run: RunReader, job: _Job, report: RunReport, ledger: Ledger) -> Non
         ledger.lost("scalar", "superseded by a rewind; the effective history goes out", superseded)
         report.came_in["scalar"] += superseded
     target = writer.write(run, job.target, ledger, job.options)
-    report.target = str(target)
+    report.target = without_credentials(target)
     report.enter(ledger)
     report.went_out = _less(report.came_in, ledger)
     if job.verify:
@@ -330,17 +383,23 @@ def _less(came_in: Counter[Kind], ledger: Ledger) -> Counter[Kind]:
     return left
 
 
-def _verify(run: RunReader, target: Path, job: _Job, report: RunReport, ledger: Ledger) -> None:
+def _verify(
+    run: RunReader, target: Path | str, job: _Job, report: RunReport, ledger: Ledger
+) -> None:
     """Read a target back through its own importer, and compare."""
     reader = converters.importer(job.target_format)
     if reader is None:
         report.differences.append(f"{job.target_format} cannot be read back")
         return
-    back = [
-        foreign
-        for foreign in reader.read(target)
-        if foreign.extra.get("blackbox_id", run.id) == run.id
-    ]
+    back: list[ForeignRun] = []
+    strangers: list[ForeignRun] = []
+    for foreign in reader.read(target):
+        known = foreign.extra.get("blackbox_id")
+        if known == run.id:
+            back.append(foreign)
+        elif known is None and len(strangers) <= 1:
+            strangers.append(foreign)
+    back = back or strangers
     report.verified = True
     if len(back) != 1:
         report.differences.append(f"{target} holds the run {len(back)} times")

@@ -1,0 +1,266 @@
+"""MLflow's SQL store in an SQLite file `mlflow.db`, as it was in any version since 0.9.
+
+The tables are those of
+https://github.com/mlflow/mlflow/blob/master/mlflow/store/tracking/dbmodels/models.py; what an
+earlier version lacks (`step`, `is_nan`, `experiment_tags`, `inputs`, …) is found by looking.
+Infinities stand there as the greatest float64, NaN as 0 with a flag.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+from blackboxml.converters.mlflow.run import Told, Value, build, files_below, points
+from blackboxml.database import ALL, ERRORS, Source, has_tables, salvage, tables
+from blackboxml.errors import FormatError
+from blackboxml.foreign import Digest
+from blackboxml.interchange import fingerprint
+from blackboxml.model import INT64_MAX, INT64_MIN
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from blackboxml.interchange import ForeignRun, Item, Ledger
+
+FILE: Final = "mlflow.db"
+FOLDERS: Final = ("mlruns", "mlartifacts")
+"""Where artifacts lie beside a database."""
+
+_WANTED: Final = {
+    "experiments": {"experiment_id", "name"},
+    "runs": {"run_uuid", "experiment_id", "status"},
+    "metrics": {"key", "value", "timestamp", "run_uuid"},
+}
+_RUN: Final = (
+    *("run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status"),
+    *("start_time", "end_time", "deleted_time", "source_version", "lifecycle_stage"),
+    *("artifact_uri", "experiment_id"),
+)
+_EXPERIMENT: Final = (
+    *("experiment_id", "name", "artifact_location", "lifecycle_stage", "creation_time"),
+    "last_update_time",
+)
+_GREATEST: Final = sys.float_info.max
+
+
+def recognise(path: Path) -> bool:
+    """Tell whether a file is such a database."""
+    return has_tables(path, _WANTED)
+
+
+def read(path: Path) -> Iterator[ForeignRun]:
+    """Yield the runs of a database, those in the trash as well.
+
+    Raises:
+        FormatError: If it is no such database, or too damaged.
+        OSError: If it cannot be read.
+    """
+    source = Source(path)
+    try:
+        with source.connection() as connection:
+            yield from _Store(source, connection).runs()
+    except ERRORS as error:
+        raise FormatError(f"{path} is damaged: {error}") from None
+
+
+def number(value: Any, is_nan: Any) -> float | None:
+    """Return what a value stands for; None if it is no number."""
+    if is_nan:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    found = float(value)
+    return math.copysign(math.inf, found) if abs(found) == _GREATEST else found
+
+
+class _Store:
+    """One database."""
+
+    def __init__(self, source: Source, connection: sqlite3.Connection) -> None:
+        self._source = source
+        self._connection = connection
+        self._schema = tables(connection)
+        self._bad: list[str] = []
+        self._ranges: dict[Any, tuple[int, int]] = {}
+        query = "SELECT run_uuid, min(rowid), max(rowid) FROM metrics GROUP BY run_uuid"
+        try:
+            self._ranges = {row[0]: row[1:] for row in connection.execute(query)}
+        except ERRORS:
+            self._ranges = {}
+
+    def runs(self) -> Iterator[ForeignRun]:
+        """Yield the runs, in the order in which they were made."""
+        experiments = {row["experiment_id"]: row for row in self._rows("experiments", _EXPERIMENT)}
+        for tag in self._rows("experiment_tags", ("experiment_id", "key", "value")):
+            about = experiments.get(tag["experiment_id"])
+            if about is not None:
+                about.setdefault("tags", {})[str(tag.get("key"))] = str(tag.get("value"))
+        for row in list(self._rows("runs", _RUN)):
+            about = experiments.get(row["experiment_id"], {})
+            yield self._run(row, {key: _plain(each) for key, each in about.items()})
+
+    def _rows(
+        self, table: str, wanted: tuple[str, ...], where: str = "", parameters: tuple[Any, ...] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """Yield those columns of a table that are there, as they were inserted."""
+        found = [name for name in wanted if name in self._schema.get(table, set())]
+        if not found or (where and where not in self._schema[table]):
+            return
+        condition = f" WHERE {where} = ?" if where else ""
+        query = f"SELECT rowid, {', '.join(found)} FROM {table}{condition}"  # noqa: S608 - constants
+
+        def lost(first: int, last: int, error: Exception) -> None:
+            self._bad.append(f"{table}, rows {first} to {last}: {error}")
+
+        for row in salvage(self._connection, query, parameters, lost):
+            yield dict(zip(found, row[1:], strict=True))
+
+    def _pairs(self, table: str, run: Any) -> dict[str, str]:
+        """Return the parameters, or the tags, of a run."""
+        rows = self._rows(table, ("key", "value"), "run_uuid", (run,))
+        return {str(row.get("key")): _text(row.get("value")) for row in rows}
+
+    def _inputs(self, run: Any) -> list[Any]:
+        """Return the data sets and models of a run."""
+        wanted = ("source_type", "source_id", "destination_type", "destination_id", "input_uuid")
+        found = []
+        rows = [
+            *self._rows("inputs", wanted, "destination_id", (run,)),
+            *self._rows("inputs", wanted, "source_id", (run,)),
+        ]
+        for row in rows:
+            said = {key: _plain(each) for key, each in row.items()}
+            columns = (
+                *("name", "digest", "dataset_source_type", "dataset_source"),
+                *("dataset_schema", "dataset_profile"),
+            )
+            for data in self._rows("datasets", columns, "dataset_uuid", (row.get("source_id"),)):
+                said["dataset"] = {key: _plain(each) for key, each in data.items()}
+            pair = ("name", "value")
+            uuid = (row.get("input_uuid"),)
+            if tags := list(self._rows("input_tags", pair, "input_uuid", uuid)):
+                said["tags"] = {str(tag.get("name")): _text(tag.get("value")) for tag in tags}
+            found.append(said)
+        return found
+
+    def _run(self, row: dict[str, Any], experiment: dict[str, Any]) -> ForeignRun:
+        """Return one run."""
+        run = row["run_uuid"]
+        root = self._source.path.absolute().parent
+        info = {key: _plain(value) for key, value in row.items()}
+        info["run_id"] = info.pop("run_uuid")
+        artifacts, elsewhere = locate(str(row.get("artifact_uri") or ""), root)
+        params, tags = self._pairs("params", run), self._pairs("tags", run)
+        inputs = self._inputs(run)
+        bad, self._bad = self._bad, []
+        told = Told(
+            source=str(self._source.path),
+            info=info,
+            experiment=experiment,
+            params=params,
+            tags=tags,
+            inputs=inputs,
+            root=root,
+            artifacts=artifacts,
+            bad=bad,
+            series=lambda ledger: self._series(run, ledger),
+            elsewhere=elsewhere,
+        )
+        found = Digest(info, experiment, params, tags, inputs)
+        with self._source.connection() as connection:
+            found.update(self._metrics(connection, run, lambda *_: None))
+        below = [] if artifacts is None else list(files_below(artifacts, lambda *_: None))
+        found.update((name, fingerprint([path])) for name, path in below)
+        return build(told, found.hexdigest(), [self._source.path])
+
+    def _metrics(
+        self, connection: sqlite3.Connection, run: Any, lost: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield row, name, value, ms, step and flag of what a run measured."""
+        if self._ranges and run not in self._ranges:
+            return
+        there = self._schema["metrics"]
+        step = "step" if "step" in there else "0"
+        flag = "is_nan" if "is_nan" in there else "0"
+        query = (
+            f"SELECT rowid, key, value, timestamp, {step}, {flag} FROM metrics NOT INDEXED "  # noqa: S608 - constants
+            "WHERE run_uuid = ?"
+        )
+        yield from salvage(connection, query, (run,), lost, self._ranges.get(run, ALL))
+
+    def _series(self, run: Any, ledger: Ledger) -> Iterator[Item]:
+        """Yield the points of a run."""
+
+        def lost(first: int, last: int, error: Exception) -> None:
+            where = f"metrics, rows {first} to {last}: {error}"
+            ledger.unreadable("scalar", "rows that cannot be read", where=where)
+
+        with self._source.connection() as connection:
+            rows = self._metrics(connection, run, lost)
+            yield from points(_values(rows, ledger))
+
+
+def _values(rows: Iterator[tuple[Any, ...]], ledger: Ledger) -> Iterator[Value]:
+    """Yield the entries of metrics that rows hold."""
+    for at, name, value, time, step, flag in rows:
+        found = number(value, flag)
+        whole = type(time) is int and type(step) is int
+        if found is None or not whole or not isinstance(name, str):
+            what = "a row of no name, number, time and step"
+            ledger.unreadable("scalar", what, where=f"metrics, row {at}")
+        elif not all(INT64_MIN <= each <= INT64_MAX for each in (time, step)):
+            ledger.unreadable("scalar", "a number beyond 64 bits", where=f"metrics, row {at}")
+        else:
+            yield name, time, step, found
+
+
+def locate(uri: str, root: Path) -> tuple[Path | None, str]:
+    """Return the folder of artifacts below a root, also where both were moved together.
+
+    Args:
+        uri: Where the store says that they are.
+        root: The folder of the database, which is not left.
+
+    Returns:
+        The folder, or None; and where they are if that is elsewhere.
+    """
+    if not uri:
+        return None, ""
+    split = urlsplit(uri)
+    if split.scheme not in ("", "file", "mlflow-artifacts"):
+        return None, f"{split.scheme}://{split.hostname or ''}{split.path}"
+    parts = [part for part in unquote(split.path).split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in uri:
+        return None, uri
+    inner = split.scheme != "file" and not split.path.startswith("/")
+    for first in range(len(parts) - 1):
+        for base in (root, *(root / name for name in FOLDERS)):
+            place = base.joinpath(*parts[first:])
+            if place.is_dir() and _is_plain(place, root):
+                return place, ""
+    below = list(root.parts[1:]) == parts[: len(root.parts) - 1]
+    return None, "" if inner or below else uri
+
+
+def _is_plain(place: Path, root: Path) -> bool:
+    """Tell whether no link leads from a root to a place in it."""
+    while place != root:
+        if place.is_symlink():
+            return False
+        place = place.parent
+    return True
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a cell as a configuration can hold it."""
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _text(value: Any) -> str:
+    """Return a value as text, empty for none."""
+    return "" if value is None else str(_plain(value))
