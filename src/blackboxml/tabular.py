@@ -395,6 +395,10 @@ class Rows:
         if value is not None:
             yield from self._enter(last, str(name), value)
 
+    def metric(self, label: str) -> str | None:
+        """Return the metric that a column became, or None if it is the step or the time."""
+        return None if label in self._index else self._metric(label)
+
     def finish(self) -> Iterator[Item]:
         """Yield what is left of a long table."""
         last, self._point = self._point, None

@@ -40,6 +40,7 @@ FORMATS: Final[dict[str, str]] = {
     "csv": "CSV and other delimited text, wide or long",
     "jsonl": "JSON Lines: one object a row",
     "parquet": "Parquet tables",
+    "netcdf": "netCDF, as xarray reads it",
 }
 """Name of each module and what it is, in the order in which a path is tried."""
 
