@@ -336,7 +336,6 @@ def decode(data: bytes) -> dict[str, Any] | None:
             data.decode(),
             object_pairs_hook=_unique,
             parse_constant=_refuse,
-            parse_int=_integer,
             parse_float=_float,
         )
         json.dumps(document, ensure_ascii=False).encode()
@@ -436,13 +435,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(name: str) -> Any:
     raise ValueError(name)
-
-
-def _integer(text: str) -> int:
-    value = int(text)
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(text)
-    return value
 
 
 def _float(text: str) -> float:
