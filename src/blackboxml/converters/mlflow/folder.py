@@ -32,7 +32,13 @@ _PART: Final = 2**16
 _MOST_TEXT: Final = 2**20
 _LONGEST: Final = 2**16
 _FIELDS: Final = (2, 3, 5)
-_STATUS: Final = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"}
+_STATUS: Final = {
+    "1": "RUNNING",
+    "2": "SCHEDULED",
+    "3": "FINISHED",
+    "4": "FAILED",
+    "5": "KILLED",
+}
 
 
 def meta(folder: Path) -> dict[str, Any] | None:
@@ -132,9 +138,10 @@ def _read_run(
     info = {key: value for key, value in said.items() if key != "tags"}
     if not said:
         bad.append(str(folder / META))
-    info.setdefault("run_id", str(said.get("run_uuid", folder.name)))
+    info["run_id"] = folder.name
     if "status" in info:
-        info["status"] = _STATUS.get(info["status"], str(info["status"]))
+        said_status = str(info["status"])
+        info["status"] = _STATUS.get(said_status, said_status)
     told = Told(
         source=str(root),
         info=info,

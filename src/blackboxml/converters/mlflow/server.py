@@ -53,7 +53,7 @@ def client_of(uri: str) -> Any:
     try:
         return mlflow.MlflowClient(tracking_uri=uri)
     except mlflow.exceptions.MlflowException as error:
-        raise ConversionError(f"{uri}: {error}") from None
+        raise ConversionError(f"MLflow refuses the address: {error}") from None
 
 
 def pages(ask: Any) -> Iterator[Any]:
