@@ -59,6 +59,12 @@ def test_rows_of_any_shape(tmp_path: Path) -> None:
     assert places["a line is no JSON object"] == f"{path}:4, offset {offset}"
 
 
+def test_a_name_that_comes_again_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"step": 0, "a": 1, "a": 2}')
+    (report,) = convert(tmp_path / "a.jsonl", tmp_path / "runs", verify=True).runs
+    assert [each.metrics for each in open_run(report.target).records()] == [{"a": 1, "a_2": 2}]
+
+
 def test_a_long_table(tmp_path: Path) -> None:
     rows = [{"name": name, "step": step, "value": step} for step in range(2) for name in "ab"]
     (tmp_path / "a.ndjson").write_text("\n".join(map(json.dumps, rows)))

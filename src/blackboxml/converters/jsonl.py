@@ -113,10 +113,25 @@ def _rows(path: Path, ledger: Ledger, *, headed: bool) -> Iterator[tuple[str, di
 def _parse(line: bytes) -> dict[str, Any] | None:
     """Return the object of a line, or None."""
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; of a name that comes again the later ones get a number."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    found = {}
+    for name, value in pairs:
+        label, times = name, 1
+        while label in found:
+            times += 1
+            label = f"{name}_{times}"
+        found[label] = value
+    return found
 
 
 def _cells(row: dict[str, Any], where: str, ledger: Ledger, *, plain: bool) -> dict[str, Any]:

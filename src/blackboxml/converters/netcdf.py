@@ -23,6 +23,7 @@ import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import tabular
+from blackboxml.extras import require
 from blackboxml.interchange import Description, fingerprint
 from blackboxml.naming import file_stems, variable_names
 
@@ -37,11 +38,14 @@ if TYPE_CHECKING:
     from blackboxml.reader import RunReader
     from blackboxml.tabular import Plan
 
-EXTRA: Final = None
+EXTRA: Final = "netcdf"
+"""To read files of netCDF 3; those of netCDF 4 need no more than this package does."""
+
 SUFFIXES: Final = (".nc", ".nc4", ".cdf")
 _KEY: Final = "blackbox_export"
 _FLAGS: Final = "false true"
 _EPOCH: Final = "seconds since 1970-01-01"
+_CLASSIC: Final = b"CDF"
 _BATCH: Final = 2**14
 
 
@@ -76,6 +80,9 @@ def _open(path: Path) -> xr.Dataset:
     """Open a file without reading its values."""
     import xarray as xr
 
+    with path.open("rb") as file:
+        if file.read(3) == _CLASSIC:
+            require("netCDF4", EXTRA)
     return xr.open_dataset(path, mask_and_scale=False, decode_times=False, decode_coords=False)
 
 
