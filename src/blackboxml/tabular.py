@@ -7,6 +7,7 @@ What an exported table has no place for is kept beside it as one JSON object, `a
     index    the columns of a row that are no metrics: step, time, and rank and attempt if they vary
     columns  of each other column the metric, and the statistic across ranks or null
     descriptions  unit and description by metric
+    folder   true if the table is one of several, which are a folder together
 """
 
 from __future__ import annotations
@@ -501,6 +502,15 @@ def foreign_run(
     if about is not None:
         recall(run, about["run"])
     return run
+
+
+def is_folder(abouts: Collection[Mapping[str, Any] | None]) -> bool:
+    """Tell whether tables are a folder together, each being of the same run."""
+    ids = {
+        None if each is None or each.get("folder") is not True else str(each["run"].get("id"))
+        for each in abouts
+    }
+    return len(ids) == 1 and None not in ids
 
 
 def check_about(tree: Any) -> dict[str, Any] | None:

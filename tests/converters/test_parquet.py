@@ -118,6 +118,18 @@ def test_a_run_goes_out_and_comes_back(tmp_path: Path) -> None:
     assert (again.start, again.end, again.descriptions) == (run.start, run.end, run.descriptions)
 
 
+def test_files_of_two_runs_in_one_folder_stay_apart(tmp_path: Path) -> None:
+    for name in ("x", "y"):
+        with Run(name, log_dir=tmp_path / "runs") as run:
+            run.log({"a/b": 1, "c": 2})
+        for copy in "12":
+            assert convert(run.path, tmp_path / "out" / f"{name}{copy}.parquet").ok
+    reports = convert(tmp_path / "out", tmp_path / "back").runs
+    assert [(each.went_out["scalar"], each.source_format) for each in reports] == [
+        (2, "parquet")
+    ] * 4
+
+
 VALUES = st.one_of(st.floats(), st.integers(-(2**63), 2**63 - 1), st.booleans())
 NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=8).filter(
     lambda name: not name.startswith("/") and not name.endswith("/")

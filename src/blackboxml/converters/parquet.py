@@ -47,7 +47,7 @@ _BATCH: Final = 2**14
 def recognise(path: Path) -> bool:
     """Tell whether a file is a table with steps and not of a run, or a folder was exported."""
     if path.is_dir():
-        return any(_about(table) is not None for table in _tables(path))
+        return tabular.is_folder([_about(table) for table in _tables(path)])
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return False
     with _open(path) as file:
@@ -165,6 +165,7 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
         _write(new, run, plan, list(run.groups))
         new.replace(path)
         return path
+    plan.about["folder"] = True
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     for group, stem in file_stems(run.groups).items():
