@@ -268,7 +268,9 @@ def test_a_hostile_list_of_journals_removes_nothing(tmp_path: Path, file: str) -
 
 
 def test_an_event_takes_the_place_of_the_row_that_has_its_seq(tmp_path: Path) -> None:
-    lines = header() + point(0, {"a": 1.5}) + event(1, describe={"metric": "a", "unit": "s"}) + end(2)
+    lines = (
+        header() + point(0, {"a": 1.5}) + event(1, describe={"metric": "a", "unit": "s"}) + end(2)
+    )
     path = write(tmp_path / "run", {"metrics.jsonl": lines})
     pack(path)
     manifest = manifest_of(path)

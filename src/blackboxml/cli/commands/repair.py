@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from blackboxml.cli.arguments import Adder
     from blackboxml.repair import Plan, RepairReport
 
-_EXIT_STATUS: Final = (
-    "exit status: 0 nothing lost, 1 cannot be mended, 2 wrong usage, 3 something of the run is lost"
-)
+_EXIT_STATUS: Final = "Exit status: 0 nothing lost, 1 cannot be mended, 2 wrong usage, 3 something of the run is lost."
 
 
 def add_to(add: Adder) -> None:
@@ -29,7 +27,7 @@ def add_to(add: Adder) -> None:
         "blackbox repair resnet -o resnet_mended",
         run,
     )
-    added.epilog = f"{_EXIT_STATUS}; {added.epilog}"
+    added.description = f"{added.description} {_EXIT_STATUS}"
     add_run(added)
     how = added.add_mutually_exclusive_group(required=True)
     how.add_argument("--plan", action="store_true", help="print as JSON what would be done")

@@ -25,8 +25,8 @@ _MOST_LINES: Final = 20
 """Runs up to which each is named; of more, those that are valid are only counted."""
 
 _EXIT_STATUS: Final = (
-    "exit status: 0 valid, 1 invalid (or a warning, with --fail-on warning), 2 wrong usage, "
-    "3 undecided: incomplete, unsupported or unreadable"
+    "Exit status: 0 valid, 1 invalid (or a warning, with --fail-on warning), 2 wrong usage, "
+    "3 undecided: incomplete, unsupported or unreadable."
 )
 
 
@@ -38,7 +38,7 @@ def add_to(add: Adder) -> None:
         "blackbox validate blackboxml_logs --format sarif --output findings.sarif",
         run,
     )
-    added.epilog = f"{_EXIT_STATUS}; {added.epilog}"
+    added.description = f"{added.description} {_EXIT_STATUS}"
     added.add_argument(
         "paths",
         nargs="+",
