@@ -46,6 +46,7 @@ def client_of(uri: str) -> Any:
         MissingDependencyError: If MLflow, or what it needs for the store, is not installed.
         ConversionError: If the store refuses.
     """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a conversion tells nobody
     mlflow = require("mlflow", EXTRA)
     if uri.startswith("sqlite"):
         for package in ("sqlalchemy", "alembic"):
@@ -143,7 +144,7 @@ class _Fetched:
             series=lambda ledger: self._items(folder, ledger),
         )
         weakref.finalize(told.series, shutil.rmtree, folder, ignore_errors=True)
-        listed = list(self._listed(""))
+        listed = list(self._listed("", told.bad))
         found = Digest(told.info, told.params, told.tags, told.inputs, self._experiment)
         entries = data._metric_objs  # noqa: SLF001 - the only way to their times
         latest = sorted((each.key, each.timestamp, each.step, each.value) for each in entries)
@@ -155,16 +156,17 @@ class _Fetched:
             recall(result, told, folder / "own")
         return result
 
-    def _listed(self, path: str) -> Iterator[Any]:
-        """Yield the files among the artifacts."""
+    def _listed(self, path: str, bad: list[str]) -> Iterator[Any]:
+        """Yield the files among the artifacts; folders that cannot be listed go into `bad`."""
         try:
             found = self._client.list_artifacts(self._id, path or None)
-        except Exception:  # noqa: BLE001 - whatever a server answers
+        except Exception as error:  # noqa: BLE001 - whatever a server answers
+            bad.append(f"{self._id}: artifacts {path!r}: {error}")
             return
         for each in found:
             if each.is_dir:
                 if each.path != path:
-                    yield from self._listed(each.path)
+                    yield from self._listed(each.path, bad)
             else:
                 yield each
 
@@ -207,7 +209,7 @@ class _Fetched:
             yield item
         # A medium is fetched into one folder, since the index names the files of all.
         place, bad = folder / "artifacts", list[str]()
-        for each in self._listed(""):
+        for each in self._listed("", bad):
             self._fetch(place, each.path, bad)
         for where in bad:
             ledger.unreadable("artifact", "the server does not give it", where=where)
