@@ -22,7 +22,7 @@ LAYERS = (
     "dataset < sealed < seal < pack",
     "reader legacy",
     "collection validation interchange < repair conformance",
-    "foreign database delimited hyperparameters < tabular",
+    "foreign",
     "frontends backends converters pytest_plugin < conversion",
     "cli",
 )

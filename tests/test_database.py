@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blackboxml import database
 from blackboxml.errors import ConversionError, FormatError
+from blackboxml.foreign import database
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from blackboxml import open_run
 from blackboxml.conversion import convert
 from blackboxml.converters import ezpz
 from blackboxml.errors import FormatError
-from blackboxml.foreign import from_npy
+from blackboxml.foreign.values import from_npy
 from blackboxml.interchange import Ledger, Medium, Point
 
 DATA = Path(__file__).parent / "data" / "ezpz"

@@ -12,7 +12,7 @@ import pytest
 
 from blackboxml import open_run, validate
 from blackboxml.conversion import convert
-from blackboxml.hyperparameters import read_yaml
+from blackboxml.foreign.hyperparameters import read_yaml
 
 if TYPE_CHECKING:
     from blackboxml.conversion import RunReport

@@ -17,9 +17,10 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import foreign, naming
 from blackboxml import manifest as manifests
+from blackboxml import naming
 from blackboxml.errors import BlackboxError, FormatError
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import MEDIA_KINDS, ForeignRun, Medium, Point, fingerprint
 from blackboxml.legacy import scan_legacy
 from blackboxml.model import INT64_MAX, INT64_MIN, MANIFEST, SCRATCH

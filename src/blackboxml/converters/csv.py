@@ -24,8 +24,8 @@ import re
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import delimited, tabular
 from blackboxml.errors import ConversionError
+from blackboxml.foreign import delimited, tabular
 from blackboxml.interchange import fingerprint
 from blackboxml.naming import file_stems
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from blackboxml.foreign.tabular import Plan
     from blackboxml.interchange import ForeignRun, Item, Ledger
     from blackboxml.reader import RunReader
-    from blackboxml.tabular import Plan
 
 EXTRA: Final = None
 SUFFIXES: Final = (".csv", ".tsv")

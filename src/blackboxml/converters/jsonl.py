@@ -20,8 +20,8 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import tabular
-from blackboxml.foreign import SPELLED
+from blackboxml.foreign import tabular
+from blackboxml.foreign.values import SPELLED
 from blackboxml.interchange import fingerprint
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from blackboxml import delimited, tabular
+from blackboxml.foreign import delimited, tabular
 from blackboxml.interchange import ForeignRun, fingerprint
 
 if TYPE_CHECKING:

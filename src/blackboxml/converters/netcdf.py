@@ -22,8 +22,8 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import tabular
 from blackboxml.extras import require
+from blackboxml.foreign import tabular
 from blackboxml.interchange import Description, fingerprint
 from blackboxml.naming import file_stems, variable_names
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray as xr
 
+    from blackboxml.foreign.tabular import Plan
     from blackboxml.interchange import ForeignRun, Item, Ledger
     from blackboxml.reader import RunReader
-    from blackboxml.tabular import Plan
 
 EXTRA: Final = "netcdf"
 """To read files of netCDF 3; those of netCDF 4 need no more than this package does."""

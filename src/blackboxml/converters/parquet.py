@@ -22,7 +22,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import tabular
+from blackboxml.foreign import tabular
 from blackboxml.interchange import fingerprint
 from blackboxml.naming import file_stems
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from blackboxml.foreign.tabular import Plan
     from blackboxml.interchange import ForeignRun, Item, Ledger
     from blackboxml.reader import RunReader
-    from blackboxml.tabular import Plan
 
 EXTRA: Final = None
 SUFFIXES: Final = (".parquet", ".pq")

@@ -11,9 +11,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import delimited
-from blackboxml.foreign import Names, number, to_medium
-from blackboxml.hyperparameters import read_json
+from blackboxml.foreign import delimited
+from blackboxml.foreign.hyperparameters import read_json
+from blackboxml.foreign.values import Names, number, to_medium
 from blackboxml.interchange import ForeignRun, Ledger, Point, Restart, fingerprint, flatten
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml.foreign import Names, number, to_medium
-from blackboxml.hyperparameters import read_json
+from blackboxml.foreign.hyperparameters import read_json
+from blackboxml.foreign.values import Names, number, to_medium
 from blackboxml.interchange import ForeignRun, Point, Restart, fingerprint
 
 if TYPE_CHECKING:

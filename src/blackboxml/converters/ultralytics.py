@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from blackboxml import delimited, tabular
+from blackboxml.foreign import delimited, tabular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from blackboxml.cli.arguments import Adder
     from blackboxml.repair import Plan, RepairReport
 
-_EXIT_STATUS: Final = "Exit status: 0 nothing lost, 1 cannot be mended, 2 wrong usage, 3 something of the run is lost."
+_EXIT_STATUS: Final = (
+    "Exit status: 0 nothing lost, 1 cannot be mended, 2 wrong usage, "
+    "3 something of the run is lost."
+)
 
 
 def add_to(add: Adder) -> None:

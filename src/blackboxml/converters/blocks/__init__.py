@@ -15,12 +15,12 @@ import tarfile
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import foreign
 from blackboxml.converters.blocks.pickles import Made, UnsafePickleError, load, simplify, understand
 from blackboxml.converters.blocks.value import Values, is_pickle
 from blackboxml.converters.blocks.writer import OWN, SCHEMA, Writer
-from blackboxml.database import ERRORS, Source, has_tables, salvage, transaction
 from blackboxml.errors import FormatError
+from blackboxml.foreign import values as foreign
+from blackboxml.foreign.database import ERRORS, Source, has_tables, salvage, transaction
 from blackboxml.interchange import ForeignRun, fingerprint
 
 if TYPE_CHECKING:

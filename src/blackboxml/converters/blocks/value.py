@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blackboxml import foreign
 from blackboxml.converters.blocks.pickles import UnsafePickleError, load, simplify
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import Medium, Point
 
 if TYPE_CHECKING:

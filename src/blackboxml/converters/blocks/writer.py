@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import foreign
 from blackboxml.converters.blocks.value import PICKLE, freeze, thaw
 from blackboxml.errors import BlackboxError
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import MEDIA_KINDS
 
 if TYPE_CHECKING:

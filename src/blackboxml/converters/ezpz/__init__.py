@@ -19,9 +19,9 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import foreign
 from blackboxml.converters.ezpz.dataset import is_dataset, read_dataset
 from blackboxml.errors import FormatError
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import ForeignRun, Medium, Point, fingerprint
 from blackboxml.model import INT64_MAX, INT64_MIN
 

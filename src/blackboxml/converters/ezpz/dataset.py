@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import foreign
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import Medium, Point
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
 from blackboxml.converters.mlflow.run import Told, Value, build, files_below, points
-from blackboxml.database import ALL, ERRORS, Source, has_tables, salvage, tables
 from blackboxml.errors import FormatError
-from blackboxml.foreign import Digest
+from blackboxml.foreign.database import ALL, ERRORS, Source, has_tables, salvage, tables
+from blackboxml.foreign.values import Digest
 from blackboxml.interchange import fingerprint
 from blackboxml.model import INT64_MAX, INT64_MIN
 

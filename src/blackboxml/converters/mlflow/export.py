@@ -21,11 +21,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import foreign
 from blackboxml.converters.mlflow import server
 from blackboxml.converters.mlflow.run import DOCUMENT, EXTRA, INDEX, OWN, RUN_ID
 from blackboxml.errors import BlackboxError, ConversionError
 from blackboxml.extras import require
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import MEDIA_KINDS, flatten
 
 if TYPE_CHECKING:

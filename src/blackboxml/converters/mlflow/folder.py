@@ -15,8 +15,8 @@ import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.converters.mlflow.run import EXTRA, Told, build, files_below, points
-from blackboxml.foreign import Digest
-from blackboxml.hyperparameters import read_yaml
+from blackboxml.foreign.hyperparameters import read_yaml
+from blackboxml.foreign.values import Digest
 from blackboxml.interchange import fingerprint
 from blackboxml.model import INT64_MAX, INT64_MIN
 

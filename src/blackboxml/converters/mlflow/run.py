@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from blackboxml import foreign
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import ForeignRun, Medium, Point
 
 if TYPE_CHECKING:

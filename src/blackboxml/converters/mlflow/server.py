@@ -29,7 +29,7 @@ from blackboxml.converters.mlflow.run import (
 )
 from blackboxml.errors import ConversionError
 from blackboxml.extras import require
-from blackboxml.foreign import Digest
+from blackboxml.foreign.values import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

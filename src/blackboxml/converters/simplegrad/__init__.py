@@ -12,11 +12,19 @@ import heapq
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import foreign
 from blackboxml.converters.simplegrad.row import Decoder
 from blackboxml.converters.simplegrad.writer import EXTRA, MEDIA, SCHEMA, STATUS, Writer
-from blackboxml.database import ALL, ERRORS, Source, has_tables, salvage, tables, transaction
 from blackboxml.errors import FormatError
+from blackboxml.foreign import values as foreign
+from blackboxml.foreign.database import (
+    ALL,
+    ERRORS,
+    Source,
+    has_tables,
+    salvage,
+    tables,
+    transaction,
+)
 from blackboxml.interchange import ForeignRun
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import foreign
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import Medium, Point
 from blackboxml.journal import spell
 

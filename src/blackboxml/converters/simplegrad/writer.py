@@ -8,9 +8,9 @@ import json
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import foreign
 from blackboxml.errors import BlackboxError
 from blackboxml.extras import require
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import MEDIA_KINDS
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from blackboxml import delimited
 from blackboxml.errors import ConversionError
-from blackboxml.foreign import Names, document, number, recall, to_medium
-from blackboxml.hyperparameters import read_yaml
+from blackboxml.foreign import delimited
+from blackboxml.foreign.hyperparameters import read_yaml
+from blackboxml.foreign.values import Names, document, number, recall, to_medium
 from blackboxml.interchange import (
     MEDIA_KINDS,
     Description,

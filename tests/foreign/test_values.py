@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blackboxml import foreign, open_run
+from blackboxml import open_run
+from blackboxml.foreign import values as foreign
 from blackboxml.interchange import Ledger
 from blackboxml.naming import check_metric_name
 from blackboxml.writer import RunWriter

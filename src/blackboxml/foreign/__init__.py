@@ -1,0 +1,1 @@
+"""What converters share: values, tables, databases and settings of other systems."""
