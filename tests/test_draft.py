@@ -34,7 +34,7 @@ ADVICE = "BB-MAN-990"
 @pytest.fixture
 def draft(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], Any]:
+) -> Iterator[Callable[[], Any]]:
     """Know 1.1 while `with draft():` lasts."""
     root = tmp_path_factory.mktemp("published")
     for path in (ROOT / "schemas" / "1.0").iterdir():
@@ -65,7 +65,8 @@ def draft(
             patch.setattr(rules, "CHECKS", (*rules.CHECKS, check_tags))
             yield
 
-    return known
+    yield known
+    del subject.RULES[check_tags]
 
 
 def edit(path: Path, keys: list[str], members: dict[str, Any]) -> None:

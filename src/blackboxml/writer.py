@@ -85,7 +85,6 @@ class RunWriter:
         self._finished = False
         self._end: dict[str, Any] = {}
         self._opened = self._ended = 0.0
-        self._journals = 0
         self._recorder = Recorder(
             str(path), rank, self._documents.open, self._header, strict=strict, sync=sync
         )
@@ -524,12 +523,10 @@ class RunWriter:
         """Return the header of a journal; the first one of a resumed run settles the attempt."""
         if self.attempt < 0:
             self.attempt = resumption.next_attempt(directory, self.rank, ordinal)
-        # The manifest repeats the time at which the attempt's first journal was opened.
-        now = time.time()
-        if self._journals == 0 and self._opened:
-            now = self._opened
+        # The manifest repeats the time of the attempt's first journal; that may have taken several
+        # tries to open.
+        now = self._opened if first_seq == 0 and self._opened else time.time()
         self._opened = self._opened or now
-        self._journals += 1
         return self._describe_journal(JOURNAL_FORMAT, first_seq, now)
 
     def _media_header(self, directory: Directory, _: int, first_seq: int) -> dict[str, Any]:

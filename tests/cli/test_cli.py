@@ -282,10 +282,6 @@ def test_runs_that_cannot_be_read_are_one_line_each(
         "list": [1, 2],
         "foreign": {"some": "thing"},
         "future": {"format": {"name": "blackbox-run", "version": "9.0"}},
-        "start": manifest | {"start": "yesterday"},
-        "name": manifest | {"name": None},
-        "tags": manifest | {"tags": None},
-        "attempts": manifest | {"status": "running", "attempts": [1]},
         "legacy": {"name": "old", "start": "soon", "steps": []},
         "nothing": "",
     }
@@ -302,6 +298,30 @@ def test_runs_that_cannot_be_read_are_one_line_each(
     assert {Path(run["path"]).name for run in unreadable} == {f"broken_{name}" for name in broken}
     assert all(run["error"] for run in unreadable)
     assert main(["show", "resnet", "--log-dir", str(tmp_path)]) == 0  # found among them
+
+
+def test_a_run_whose_manifest_is_partly_damaged_is_listed_by_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((record(tmp_path / "whole") / "run.json").read_text())
+    damaged = {
+        "attempts": {"status": "running", "attempts": [1]},
+        "name": {"name": None},
+        "start": {"start": "yesterday", "attempts": []},
+        "tags": {"tags": None},
+    }
+    for name, members in damaged.items():
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.json").write_text(json.dumps(manifest | members))
+    listed = {Path(run["path"]).name: run for run in seen(tmp_path / "runs", capsys)}
+    assert {name: run["name"] for name, run in listed.items()} == {
+        "attempts": manifest["name"],
+        "name": "name",
+        "start": manifest["name"],
+        "tags": manifest["name"],
+    }
+    assert listed["start"]["start"] is None
+    assert listed["tags"]["tags"] == []
 
 
 def test_a_run_of_blackboxml_0_5_is_listed_and_shown(

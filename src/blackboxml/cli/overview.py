@@ -213,10 +213,10 @@ def _describe(path: Path) -> Overview:
     sealed = reader.sealed
     return Overview(
         path=path,
-        name=reader.name,
+        name=reader.name or path.name,
         id=reader.id,
         status=reader.verdict.status,
-        start=_aware(reader.start),
+        start=_aware(reader.start) if "start" in reader.manifest else None,
         end=None if reader.end is None else _aware(reader.end),
         duration_seconds=reader.duration_seconds,
         steps=_sealed_points(manifest) if sealed else _count_points(reader),

@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -142,7 +143,8 @@ def _run(work: list[_Job], jobs: int) -> Iterator[list[RunReport] | str]:
     if jobs <= 1 or len(work) == 1:
         yield from map(_convert, work)
         return
-    with ProcessPoolExecutor(min(jobs, len(work))) as pool:
+    # Spawned, not forked: the threads of other libraries would not survive a fork.
+    with ProcessPoolExecutor(min(jobs, len(work)), get_context("spawn")) as pool:
         yield from pool.map(_convert, work)
 
 
