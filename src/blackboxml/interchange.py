@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -41,7 +41,7 @@ Kind = Literal[
 MEDIA_KINDS: Final = (
     *("text", "image", "histogram", "array", "table", "figure", "graph", "artifact", "event"),
 )
-"""The kinds of media of the format; a medium of another kind counts as `artifact`."""
+"""The kinds of media of the format."""
 
 
 @dataclass(slots=True)
@@ -237,6 +237,11 @@ class Ledger:
             for remark, count in self.counts.items()
             if remark.effect == effect and remark.kind == kind
         )
+
+
+def count_as(kind: str) -> Kind:
+    """Return as what a medium counts: one of a kind that the format has not is an artifact."""
+    return cast("Kind", kind) if kind in MEDIA_KINDS else "artifact"
 
 
 def fingerprint(files: Iterable[Path], *more: str) -> str:

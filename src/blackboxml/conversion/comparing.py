@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from blackboxml.errors import FormatError
-from blackboxml.interchange import MEDIA_KINDS, flatten
+from blackboxml.interchange import count_as, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +39,6 @@ def tally(run: RunReader, view: View) -> Counter[Kind]:
     for medium in run.media(view):
         found[count_as(medium.kind)] += 1
     return found
-
-
-def count_as(kind: str) -> Kind:
-    """Return as what a medium counts."""
-    return kind if kind in MEDIA_KINDS else "artifact"  # type: ignore[return-value]
 
 
 def columns(run: RunReader, group: str) -> dict[str, str]:

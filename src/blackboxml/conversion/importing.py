@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blackboxml.collection import find_runs
 from blackboxml.config import encode_config
-from blackboxml.conversion.comparing import count_as
 from blackboxml.errors import ConfigError, MetricError
 from blackboxml.interchange import (
     Description,
@@ -23,6 +22,7 @@ from blackboxml.interchange import (
     Medium,
     Point,
     Restart,
+    count_as,
     flatten,
 )
 from blackboxml.model import CONFIG_FORMAT, MANIFEST, SCRATCH, VERSION

@@ -21,7 +21,7 @@ from blackboxml import manifest as manifests
 from blackboxml import naming
 from blackboxml.errors import BlackboxError, FormatError
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import MEDIA_KINDS, ForeignRun, Medium, Point, fingerprint
+from blackboxml.interchange import ForeignRun, Medium, Point, count_as, fingerprint
 from blackboxml.legacy import scan_legacy
 from blackboxml.model import INT64_MAX, INT64_MIN, MANIFEST, SCRATCH
 
@@ -448,7 +448,7 @@ class _Writer:
     def _media(self) -> Iterator[tuple[int, str, Any]]:
         """Yield step, name and value of what can stand in a step."""
         for record in self._run.media():
-            kind: Kind = record.kind if record.kind in MEDIA_KINDS else "artifact"  # type: ignore[assignment]
+            kind = count_as(record.kind)
             try:
                 value = self._value(record)
             except (BlackboxError, OSError, ValueError, TypeError) as error:

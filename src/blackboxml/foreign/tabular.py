@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blackboxml.errors import ConversionError
 from blackboxml.foreign import delimited
 from blackboxml.foreign.hyperparameters import read_yaml
 from blackboxml.foreign.values import Names, document, number, recall, to_medium
 from blackboxml.interchange import (
-    MEDIA_KINDS,
     Description,
     ForeignRun,
     Medium,
     Point,
     Restart,
+    count_as,
     fingerprint,
 )
 from blackboxml.model import INT64_MAX, SCRATCH
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Kind, Ledger
+    from blackboxml.interchange import Item, Ledger
     from blackboxml.reader import RunReader
 
 ABOUT: Final = "blackbox-table"
@@ -206,8 +206,7 @@ def plan(run: RunReader, ledger: Ledger) -> Plan:
             found[group].append(column)
     index.sort(key=("step", "time", "rank", "attempt").index)
     for medium in run.media():
-        kind = cast("Kind", medium.kind if medium.kind in MEDIA_KINDS else "artifact")
-        ledger.lost(kind, "a table has no place for media", where=medium.name)
+        ledger.lost(count_as(medium.kind), "a table has no place for media", where=medium.name)
     about = {
         "format": {"name": ABOUT, "version": "1.0"},
         "run": document(run),

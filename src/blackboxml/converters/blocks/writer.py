@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.converters.blocks.value import PICKLE, freeze, thaw
 from blackboxml.errors import BlackboxError
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import MEDIA_KINDS
+from blackboxml.interchange import count_as
 
 if TYPE_CHECKING:
     import sqlite3
@@ -57,11 +57,11 @@ class Writer:
         for group in run.groups:
             self._records(group)
         for record in run.media():
-            known: Kind = record.kind if record.kind in MEDIA_KINDS else "artifact"  # type: ignore[assignment]
+            kind = count_as(record.kind)
             try:
-                self._medium(record, known)
+                self._medium(record, kind)
             except (BlackboxError, OSError, ValueError, RecursionError) as error:
-                ledger.unreadable(known, f"it cannot be read: {error}", where=record.name)
+                ledger.unreadable(kind, f"it cannot be read: {error}", where=record.name)
         query = "SELECT count(*) FROM entries WHERE uuid = ?"
         (count,) = self._connection.execute(query, (run.id,)).fetchone()
         if count < self._written:

@@ -26,7 +26,7 @@ from blackboxml.converters.mlflow.run import DOCUMENT, EXTRA, INDEX, OWN, RUN_ID
 from blackboxml.errors import BlackboxError, ConversionError
 from blackboxml.extras import require
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import MEDIA_KINDS, flatten
+from blackboxml.interchange import count_as, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -290,8 +290,8 @@ class _Export:
                 try:
                     said = self._medium(record, number, folder)
                 except (BlackboxError, OSError, ValueError) as error:
-                    kind: Kind = record.kind if record.kind in MEDIA_KINDS else "artifact"  # type: ignore[assignment]
-                    self._ledger.lost(kind, "its file is missing or damaged", where=f"{error}")
+                    what = "its file is missing or damaged"
+                    self._ledger.lost(count_as(record.kind), what, where=f"{error}")
                 else:
                     index.write(json.dumps(said, ensure_ascii=False) + "\n")
         if self._document.pop("long", False):

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.errors import BlackboxError
 from blackboxml.extras import require
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import MEDIA_KINDS
+from blackboxml.interchange import count_as
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from blackboxml.interchange import Kind, Ledger
+    from blackboxml.interchange import Ledger
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 
@@ -130,8 +130,8 @@ class Writer:
             try:
                 graphs += self._medium(record)
             except (BlackboxError, OSError, ValueError) as error:
-                kind: Kind = record.kind if record.kind in MEDIA_KINDS else "artifact"  # type: ignore[assignment]
-                self._ledger.unreadable(kind, f"it cannot be read: {error}", where=record.name)
+                kind, what = count_as(record.kind), f"it cannot be read: {error}"
+                self._ledger.unreadable(kind, what, where=record.name)
         if graphs > 1:
             what = "simplegrad has one computation graph a run; the last one is kept"
             self._ledger.lost("graph", what, graphs - 1)
@@ -257,14 +257,13 @@ class Writer:
                 if array.dtype == "uint8" and array.ndim == _IMAGE_DIMENSIONS:
                     height, width, channels = array.shape
                     pixels = width, height, channels, array.tobytes()
-            known: Kind = kind if kind in MEDIA_KINDS else "artifact"  # type: ignore[assignment]
             if pixels is None:
                 what = f"simplegrad has no table for a medium of the kind {kind}"
-                self._ledger.lost(known, what, where=record.name)
+                self._ledger.lost(count_as(kind), what, where=record.name)
             else:
                 if kind != "array":
                     what = "the pixels of a picture are kept, and not its file"
-                    self._ledger.changed(known, what, where=record.name)
+                    self._ledger.changed(count_as(kind), what, where=record.name)
                 self._insert("images", record, *pixels)
         return 0
 

@@ -25,7 +25,7 @@ from blackboxml.converters.tensorboard import hparams, messages, scalars
 from blackboxml.converters.tensorboard.messages import member
 from blackboxml.converters.tensorboard.records import frame
 from blackboxml.errors import FormatError
-from blackboxml.interchange import MEDIA_KINDS, flatten
+from blackboxml.interchange import count_as, flatten
 from blackboxml.model import SCRATCH
 
 if TYPE_CHECKING:
@@ -313,18 +313,14 @@ def _media(run: RunReader, ledger: Ledger) -> Iterator[tuple[int, bytes]]:
                     continue
                 said = _event(medium, data, ledger)
             except FormatError as error:
-                ledger.lost(_count_as(kind), _GONE, where=f"{name} at step {step}: {error}")
+                ledger.lost(count_as(kind), _GONE, where=f"{name} at step {step}: {error}")
                 continue
             if said is None:
-                ledger.lost(_count_as(kind), _NO_HOME, where=f"{name} at step {step}")
+                ledger.lost(count_as(kind), _NO_HOME, where=f"{name} at step {step}")
             else:
                 yield rank, messages.event(time, step, *said)
         if images:
             yield rank, messages.event(time, step, *_images(name, kind, images))
-
-
-def _count_as(kind: str) -> Any:
-    return kind if kind in MEDIA_KINDS else "artifact"
 
 
 def _event(medium: MediaRecord, data: bytes | None, ledger: Ledger) -> tuple[int, bytes] | None:
@@ -351,7 +347,7 @@ def _value(medium: MediaRecord, value: Any, ledger: Ledger) -> tuple[int, bytes]
         same = json.dumps(plain, sort_keys=True) == json.dumps(value, sort_keys=True)
         exact = None if same else {"kind": kind, "value": value}
         return _summary(name, messages.tensor(rows, rows.shape), "histograms", exact=exact)
-    ledger.changed(_count_as(kind), _AS_TEXT, where=f"{name} at step {medium.step}")
+    ledger.changed(count_as(kind), _AS_TEXT, where=f"{name} at step {medium.step}")
     shown = messages.tensor([_show(value).encode()], [])
     return _summary(name, shown, "text", exact={"kind": kind, "value": value})
 
