@@ -15,7 +15,7 @@ import pytest
 # in it. An entry `a < b` in one row lets b import a.
 LAYERS = (
     "errors version < published",
-    "model < checksum naming scalar files process environment schema extras < config",
+    "model < checksum naming scalar files process environment variable schema extras < config",
     "journal < metric medium block < scan < merge table ending < media following",
     "usable < manifest < status arrays resumption decoded",
     "documents recorder < media_recorder < writer",
@@ -23,7 +23,8 @@ LAYERS = (
     "reader legacy",
     "collection validation interchange < repair conformance",
     "foreign",
-    "frontends backends converters pytest_plugin < conversion",
+    "backends < tracker",
+    "frontends converters pytest_plugin < conversion",
     "cli",
 )
 # Imports that the table above forbids, and why: (importer, imported).
