@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blackboxml import scalar
-from blackboxml.scalar import to_number, to_step
+from blackboxml.scalar import spell, to_number, to_step
 
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64]
 
@@ -336,3 +336,20 @@ def test_importing_the_foundation_loads_no_numpy_and_no_framework() -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [
+        (math.nan, "NaN"),
+        (-math.nan, "NaN"),
+        (math.inf, "Infinity"),
+        (-math.inf, "-Infinity"),
+        (1.5, 1.5),
+        (3, 3),
+        (True, True),
+    ],
+)
+def test_what_json_lacks_is_spelled(value: float, spelled: object) -> None:
+    assert spell(value) == spelled
+    assert type(spell(value)) is type(spelled)

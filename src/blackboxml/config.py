@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from blackboxml.errors import ConfigError
 from blackboxml.model import INT64_MAX, INT64_MIN, LIMITS
-from blackboxml.scalar import to_number
+from blackboxml.scalar import NON_FINITE, spell, to_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +51,6 @@ _MAX_DIGITS: Final = 4_300
 """Decimal digits that Python converts to an int unless told otherwise."""
 
 _PAIR: Final = 2
-
-_FLOATS: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def encode_config(config: object) -> dict[str, Tree]:
@@ -168,10 +166,8 @@ def _integer(value: int, place: _Place) -> Tree:
 
 def _float(value: float, place: _Place) -> Tree:
     number = float.__float__(value)
-    if math.isfinite(number):
-        return number
-    name = "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
-    return _tag("$float", name, place)
+    spelled = spell(number)
+    return _tag("$float", spelled, place) if isinstance(spelled, str) else spelled
 
 
 def _path(value: PurePath, place: _Place) -> Tree:
@@ -347,7 +343,7 @@ def _decode_text(content: Any, _path: str, _depth: int) -> str:
 
 
 _DECODERS: Final[dict[str, Callable[[Any, str, int], Any]]] = {
-    "$float": lambda content, _path, _depth: _FLOATS[content],
+    "$float": lambda content, _path, _depth: NON_FINITE[content],
     "$int": _decode_int,
     "$tuple": lambda content, path, depth: tuple(_decode_list(content, path, depth)),
     "$dict": _decode_dict,

@@ -31,6 +31,7 @@ from blackboxml.model import (
     Number,
     Record,
 )
+from blackboxml.scalar import NON_FINITE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +41,6 @@ LINE: Final = b'%b,"crc":"%08x"}\n'
 
 SUFFIX_BYTES: Final = 18
 """Length of `,"crc":"xxxxxxxx"}`."""
-
-NON_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-"""How the numbers that JSON lacks are spelled."""
 
 _KEY = b',"crc":"'
 _BLOCK_BYTES = 4 * 2**20
@@ -63,15 +61,6 @@ def count_off(low: int, high: int, what: str) -> str:
     ('record 1 is missing', 'records 1 to 3 are in no journal')
     """
     return f"record {low} is {what}" if low == high else f"records {low} to {high} are {what}"
-
-
-def spell(value: Number) -> Number | str:
-    """Return a number as it stands in a record: itself, or the name of a non-finite float."""
-    if value != value:  # noqa: PLR0124 - NaN is the only value that differs from itself
-        return "NaN"
-    if value in (float("inf"), float("-inf")):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
 
 
 def encode(document: dict[str, Any]) -> bytes:

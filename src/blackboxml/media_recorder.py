@@ -19,12 +19,11 @@ import orjson
 
 from blackboxml import naming
 from blackboxml.errors import MetricError, WriteError
-from blackboxml.journal import spell
 from blackboxml.medium import value_fault
 from blackboxml.metric import read_step, read_time
 from blackboxml.model import SCRATCH
 from blackboxml.recorder import Recorder
-from blackboxml.scalar import to_number
+from blackboxml.scalar import spell, to_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

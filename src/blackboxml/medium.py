@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any, Final
 
+from blackboxml.scalar import NON_FINITE
+
 _IN_FILES: Final = frozenset(["image", "array", "figure", "artifact"])
-_NON_FINITE: Final = frozenset(["NaN", "Infinity", "-Infinity"])
 
 
 def value_fault(kind: str, value: Any) -> str | None:
@@ -67,5 +68,5 @@ def _lists_fault(value: Any, *names: str) -> str | None:
 def _is_number(value: Any) -> bool:
     """Tell whether a value is a number as a record spells it."""
     if isinstance(value, str):
-        return value in _NON_FINITE
+        return value in NON_FINITE
     return isinstance(value, int | float) and not isinstance(value, bool)

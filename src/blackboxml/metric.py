@@ -7,9 +7,8 @@ from typing import Any
 
 from blackboxml import naming
 from blackboxml.errors import MetricError
-from blackboxml.journal import spell
 from blackboxml.model import LIMITS, STATISTICS
-from blackboxml.scalar import to_number, to_step
+from blackboxml.scalar import spell, to_number, to_step
 
 Point = dict[str, Any]
 """A record that is being made: `step`, `metrics` and perhaps `ranks`."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from blackboxml import manifest as manifests
 from blackboxml.errors import Findings, SealError
 from blackboxml.files import Directory, write_all
-from blackboxml.journal import encode, spell
+from blackboxml.journal import encode
 from blackboxml.model import JOURNAL_FORMAT, LIMITS, VERSION, Limits
+from blackboxml.scalar import spell
 from blackboxml.seal import (
     Sealing,
     SealReport,

@@ -8,6 +8,7 @@ are found in `sys.modules` where they are loaded already; none is ever imported.
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 from typing import TYPE_CHECKING, Any, Final
@@ -21,11 +22,21 @@ if TYPE_CHECKING:
 
     Converter = Callable[[Any], Number]
 
+NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""How the numbers that JSON lacks are spelled."""
+
 _LEARNED_TYPES: Final = 256
 """Types the table may hold; past it, converters are found anew for every value."""
 
 _WRAPPINGS: Final = 3
 """A tensor may hold an array, which holds a NumPy scalar, which holds a number."""
+
+
+def spell(value: Number) -> Number | str:
+    """Return a number as it stands in JSON: itself, or the name of a non-finite float."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def to_number(value: object) -> Number:

@@ -28,9 +28,9 @@ from blackboxml.errors import (
     TableError,
     UnsafePathError,
 )
-from blackboxml.journal import spell
 from blackboxml.merge import Cuts
 from blackboxml.model import LIMITS, Limits, Rewind
+from blackboxml.scalar import spell
 from blackboxml.table import INDEX, METRIC, STATISTIC, read_keys
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from blackboxml import naming
+from blackboxml.scalar import spell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +92,7 @@ def number(value: Number | None) -> str:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    return f"{value:.{_DIGITS}g}" if math.isfinite(value) else _spelled(value)
+    return f"{value:.{_DIGITS}g}" if math.isfinite(value) else str(spell(value))
 
 
 def size(count: int) -> str:
@@ -116,9 +117,9 @@ def plain(value: Any) -> Any:
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return _spelled(value)
-    if value is None or isinstance(value, str | int | float):
+    if isinstance(value, float):
+        return spell(value)
+    if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
@@ -315,13 +316,6 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> Sequence[tuple[str,
         else:
             pairs.append((name, safe(repr(value))))
     return pairs
-
-
-def _spelled(value: float) -> str:
-    """Return NaN or an infinity as the format spells it."""
-    if math.isnan(value):
-        return "NaN"
-    return "Infinity" if value > 0 else "-Infinity"
 
 
 def _escaped(character: str) -> str:

@@ -9,13 +9,13 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.model import INT64_MAX, INT64_MIN
+from blackboxml.scalar import NON_FINITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _FLOAT: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_NON_FINITE: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _PLACE: Final = ("file", "line", "offset", "pointer")
 _INDEX: Final = {
     "step": "int64",
@@ -201,9 +201,9 @@ def _number(kind: str, value: Any) -> Any:
             return value
     elif kind == "float64":
         if isinstance(value, str):
-            if value not in _NON_FINITE and not _FLOAT.fullmatch(value):
+            if value not in NON_FINITE and not _FLOAT.fullmatch(value):
                 raise _FormError(f"{value!r:.80} is no float64")
-            value = _NON_FINITE[value] if value in _NON_FINITE else float(value)
+            value = NON_FINITE[value] if value in NON_FINITE else float(value)
         if type(value) in {int, float}:
             return "NaN" if math.isnan(value) else struct.pack(">d", value)
     raise _FormError(f"{value!r:.80} is no {kind}")

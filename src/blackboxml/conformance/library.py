@@ -22,6 +22,7 @@ from blackboxml.merge import find_journals
 from blackboxml.model import INT64_MAX, INT64_MIN, LIMITS
 from blackboxml.naming import parse_journal_name
 from blackboxml.reader import open_run
+from blackboxml.scalar import spell
 from blackboxml.scan import Scan
 from blackboxml.table import METRIC, STATISTIC
 from blackboxml.validation import validate
@@ -266,11 +267,7 @@ def tree(value: Any) -> Any:  # noqa: C901, PLR0911 - one for each type
 def _spell(value: Any) -> Any:
     """Return a number as it stands in the corpus."""
     if isinstance(value, float):
-        if math.isnan(value):
-            return "NaN"
-        if math.isinf(value):
-            return "Infinity" if value > 0 else "-Infinity"
-        return "-0.0" if value == 0 and math.copysign(1, value) < 0 else value
+        return "-0.0" if value == 0 and math.copysign(1, value) < 0 else spell(value)
     if type(value) is int and abs(value) > _MOST_EXACT:
         return str(value)
     return value

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from blackboxml.interchange import Kind
-from blackboxml.journal import spell
+from blackboxml.scalar import spell
 
 if TYPE_CHECKING:
     from blackboxml.interchange import Ledger, Remark

@@ -17,12 +17,11 @@ across ranks are the members `<metric>/mean` and so on. Media are lost.
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign import tabular
-from blackboxml.foreign.values import SPELLED
 from blackboxml.interchange import fingerprint
+from blackboxml.scalar import NON_FINITE, spell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -145,7 +144,7 @@ def _cells(row: dict[str, Any], where: str, ledger: Ledger, *, plain: bool) -> d
         if label != name:
             what = "a name that comes again in an object is told apart by a number"
             ledger.changed("field", what, where=f"{where}: {name!r:.80}")
-        cells[label] = SPELLED.get(value, value) if isinstance(value, str) else value
+        cells[label] = NON_FINITE.get(value, value) if isinstance(value, str) else value
     return cells
 
 
@@ -179,20 +178,10 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
             labels = [*plan.keys, *(each.label for each in columns)]
             for row in tabular.rows(run, group, names):
                 cells = {
-                    label: value if _is_plain(value) else _spell(value)
+                    label: spell(value)
                     for label, value in zip(labels, row, strict=True)
                     if value is not None
                 }
                 file.write(encode(cells) + "\n")
     new.replace(path)
     return path
-
-
-def _is_plain(value: object) -> bool:
-    """Tell whether JSON can write a number."""
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def _spell(value: float) -> str:
-    """Return the word for a number that is not finite."""
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

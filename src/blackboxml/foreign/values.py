@@ -21,9 +21,8 @@ from blackboxml import naming
 from blackboxml.config import decode_config, encode_config
 from blackboxml.errors import ConfigError, MetricError
 from blackboxml.interchange import Medium
-from blackboxml.journal import spell
 from blackboxml.model import INT64_MAX, INT64_MIN
-from blackboxml.scalar import to_number
+from blackboxml.scalar import NON_FINITE, spell, to_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from blackboxml.model import MediaRecord, Number
     from blackboxml.reader import RunReader
 
-SPELLED: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 NPY: Final = "application/x-npy"
 MENDED: Final = "the name of a metric cannot stand in the format and is mended"
 _MEMBERS: Final = ("exception", "environment", "lineage")
@@ -155,7 +153,7 @@ def from_json(tree: Any) -> Any:
         return [from_json(each) for each in tree]
     if isinstance(tree, dict):
         return {key: from_json(each) for key, each in tree.items()}
-    return SPELLED.get(tree, tree) if isinstance(tree, str) else tree
+    return NON_FINITE.get(tree, tree) if isinstance(tree, str) else tree
 
 
 def to_npy(array: Any) -> bytes:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from blackboxml import naming
 from blackboxml.errors import BlackboxError
-from blackboxml.journal import spell
+from blackboxml.scalar import spell
 from blackboxml.sealed import open_table
 from blackboxml.table import INDEX, METADATA, read_keys
 from blackboxml.validation.document import parse

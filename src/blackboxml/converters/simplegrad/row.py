@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign import values as foreign
 from blackboxml.interchange import Medium, Point
-from blackboxml.journal import spell
+from blackboxml.scalar import spell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
