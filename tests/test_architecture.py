@@ -16,7 +16,7 @@ import pytest
 LAYERS = (
     "errors version < published",
     "model < checksum naming scalar files process environment variable schema extras < config",
-    "journal < metric medium block < scan < merge table ending < media following",
+    "journal < metric medium block encoding < scan < merge table ending < media following",
     "usable < manifest < status arrays resumption decoded",
     "documents recorder < media_recorder < writer",
     "dataset < sealed < seal < pack",
