@@ -15,13 +15,13 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec
 from urllib.parse import urlsplit, urlunsplit
 
 from blackboxml import converters
 from blackboxml.collection import looks_like_run
-from blackboxml.conversion.comparing import Difference, compare, tally
-from blackboxml.conversion.importing import identity, import_run, imported
+from blackboxml.conversion.comparing import Difference, compare, count_superseded, tally
+from blackboxml.conversion.importing import Imported, identity, import_run, imported
 from blackboxml.conversion.report import ConversionReport, RunReport
 from blackboxml.errors import BlackboxError, ConversionError
 from blackboxml.interchange import MEDIA_KINDS, Ledger, Remark
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["ConversionReport", "RunReport", "convert"]
 
 logger = logging.getLogger("blackboxml")
+
+P = ParamSpec("P")
 
 OWN: Final = "blackbox"
 """The name of this format among the others."""
@@ -128,7 +130,11 @@ def convert(
             f"formats that are recognised: {_names(exporting=False)}"
         )
         raise ConversionError(message)
-    for done, (job, result) in enumerate(zip(work, _run(work, jobs), strict=True), start=1):
+    known: dict[str, Imported] = {}
+    if wanted == OWN and isinstance(place, Path):
+        known = imported(place)  # once: a target may hold thousands of runs
+    results = zip(work, _run(work, jobs, known), strict=True)
+    for done, (job, result) in enumerate(results, start=1):
         if isinstance(result, str):
             report.unreadable[without_credentials(job.path)] = result
         else:
@@ -138,14 +144,26 @@ def convert(
     return report
 
 
-def _run(work: list[_Job], jobs: int) -> Iterator[list[RunReport] | str]:
+def _run(
+    work: list[_Job], jobs: int, known: dict[str, Imported]
+) -> Iterator[list[RunReport] | str]:
     """Yield what became of each job, in order."""
     if jobs <= 1 or len(work) == 1:
-        yield from map(_convert, work)
+        yield from (_convert(job, known) for job in work)
         return
     # Spawned, not forked: the threads of other libraries would not survive a fork.
-    with ProcessPoolExecutor(min(jobs, len(work)), get_context("spawn")) as pool:
-        yield from pool.map(_convert, work)
+    processes, context = min(jobs, len(work)), get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _known.update, (known,)) as pool:
+        yield from pool.map(_convert_in_child, work)
+
+
+_known: dict[str, Imported] = {}
+"""In a process that converts for another: the runs that the target held in the beginning."""
+
+
+def _convert_in_child(job: _Job) -> list[RunReport] | str:
+    """Convert the runs at one path in a process of a pool."""
+    return _convert(job, _known)
 
 
 # -- finding
@@ -272,19 +290,16 @@ def _names(*, exporting: bool) -> str:
 # -- converting
 
 
-def _convert(job: _Job) -> list[RunReport] | str:
+def _convert(job: _Job, known: Mapping[str, Imported]) -> list[RunReport] | str:
     """Convert the runs at one path; return why if the path cannot be read."""
     try:
         if job.form == OWN:
             report = RunReport(str(job.path), "", OWN, target_format=job.target_format)
-            _attempt(report, lambda: _export(open_run(job.path), job, report, Ledger()))
+            _attempt(report, _export_at, job.path, job)
             return [report]
         reader = converters.importer(job.form)
         if reader is None:
             return f"{job.form} can be written and not read"
-        known = {}
-        if job.target_format == OWN and Path(job.target).is_dir():
-            known = imported(Path(job.target))
         reports = []
         for foreign in reader.read(job.path):
             report = RunReport(
@@ -294,37 +309,48 @@ def _convert(job: _Job) -> list[RunReport] | str:
             if earlier is not None and earlier.fingerprint == foreign.fingerprint:
                 report.outcome, report.target = "unchanged", str(earlier.path)
             elif job.target_format == OWN:
-                _attempt(report, _importing(foreign, job, report))
+                _attempt(report, _import, foreign, job, Path(job.target), earlier)
             else:
-                _attempt(report, _through(foreign, job, report))
+                _attempt(report, _through, foreign, job)
             reports.append(report)
     except (BlackboxError, OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return reports
 
 
-def _attempt(report: RunReport, work: Callable[[], None]) -> None:
+def _attempt(
+    report: RunReport,
+    work: Callable[Concatenate[RunReport, P], None],
+    *given: P.args,
+    **more: P.kwargs,
+) -> None:
     """Do the work for one run; a failure is that of this run alone."""
     try:
-        work()
+        work(report, *given, **more)
     except Exception as error:
         logger.debug("%s could not be converted", report.source, exc_info=True)
         report.outcome = "failed"
         report.error = f"{type(error).__name__}: {error}"
 
 
-def _importing(foreign: ForeignRun, job: _Job, report: RunReport) -> Callable[[], None]:
-    """Return the work of importing one run into the target."""
-    return lambda: _import(foreign, job, Path(job.target), report)
-
-
-def _import(
-    foreign: ForeignRun, job: _Job, folder: Path, report: RunReport, run_id: str | None = None
+def _import(  # noqa: PLR0917 - called through `_attempt`
+    report: RunReport,
+    foreign: ForeignRun,
+    job: _Job,
+    folder: Path,
+    earlier: Imported | None = None,
+    run_id: str | None = None,
 ) -> None:
-    """Import one run into a folder, and count."""
+    """Import one run into a folder, in place of an earlier import, and count."""
     ledger = Ledger()
     path, came_in = import_run(
-        job.form, foreign, folder, ledger, keep_source=job.keep_source, run_id=run_id
+        job.form,
+        foreign,
+        folder,
+        ledger,
+        keep_source=job.keep_source,
+        earlier=earlier,
+        run_id=run_id,
     )
     run = open_run(path)
     report.target, report.came_in, report.went_out = str(path), came_in, tally(run, "all")
@@ -343,19 +369,20 @@ def _import(
             _judge(report, compare(open_run(again), run), Ledger())
 
 
-def _through(foreign: ForeignRun, job: _Job, report: RunReport) -> Callable[[], None]:
-    """Return the work of taking one run from a foreign format into another."""
+def _through(report: RunReport, foreign: ForeignRun, job: _Job) -> None:
+    """Take one run from a foreign format into another."""
+    with tempfile.TemporaryDirectory(prefix="blackbox-convert-") as scratch:
+        # The same id each time: a target that knows it does not take the run twice.
+        same = identity(job.form, foreign)
+        _import(report, foreign, job._replace(verify=False), Path(scratch), run_id=same)
+        came_in = report.came_in
+        _export(open_run(report.target), job, report, Ledger())
+        report.came_in = came_in
 
-    def work() -> None:
-        with tempfile.TemporaryDirectory(prefix="blackbox-convert-") as scratch:
-            # The same id each time: a target that knows it does not take the run twice.
-            same = identity(job.form, foreign)
-            _import(foreign, job._replace(verify=False), Path(scratch), report, same)
-            came_in = report.came_in
-            _export(open_run(report.target), job, report, Ledger())
-            report.came_in = came_in
 
-    return work
+def _export_at(report: RunReport, path: Path | str, job: _Job) -> None:
+    """Export the run at a path."""
+    _export(open_run(path), job, report, Ledger())
 
 
 def _export(run: RunReader, job: _Job, report: RunReport, ledger: Ledger) -> None:
@@ -365,7 +392,7 @@ def _export(run: RunReader, job: _Job, report: RunReport, ledger: Ledger) -> Non
         message = f"{job.target_format} cannot be written"
         raise ConversionError(message)
     report.came_in = tally(run, "effective")
-    superseded = tally(run, "all")["scalar"] - report.came_in["scalar"]
+    superseded = count_superseded(run)
     if superseded:
         ledger.lost("scalar", "superseded by a rewind; the effective history goes out", superseded)
         report.came_in["scalar"] += superseded

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+    import pyarrow as pa
 
     from blackboxml.interchange import Kind
     from blackboxml.model import MediaRecord, View
@@ -34,11 +35,27 @@ def tally(run: RunReader, view: View) -> Counter[Kind]:
     for group in run.groups:
         found["step"] += len(run.arrow(group, view, ["step"]))
         for column in columns(run, group).values():
-            values = run.arrow(group, view, [column]).column(0)
-            found["scalar"] += len(values) - values.null_count
+            found["scalar"] += _count(run.arrow(group, view, [column]))
     for medium in run.media(view):
         found[count_as(medium.kind)] += 1
     return found
+
+
+def count_superseded(run: RunReader) -> int:
+    """Return how many scalars a rewind superseded; only groups with such rows are looked at."""
+    found = 0
+    for group in run.groups:
+        rows = [len(run.arrow(group, view, ["step"])) for view in ("all", "effective")]
+        if rows[0] != rows[1]:
+            for column in columns(run, group).values():
+                every, rest = (run.arrow(group, view, [column]) for view in ("all", "effective"))
+                found += _count(every) - _count(rest)
+    return found
+
+
+def _count(table: pa.Table) -> int:
+    """Return the values of the first column."""
+    return len(table) - int(table.column(0).null_count)
 
 
 def columns(run: RunReader, group: str) -> dict[str, str]:

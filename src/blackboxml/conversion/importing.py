@@ -86,12 +86,12 @@ def import_run(
     ledger: Ledger,
     *,
     keep_source: bool = False,
+    earlier: Imported | None = None,
     run_id: str | None = None,
 ) -> tuple[Path, Counter[Kind]]:
     """Write a foreign run into a folder of runs, and seal it.
 
-    It is written under a scratch name and renamed when it is whole. A run of the same identity is
-    replaced.
+    It is written under a scratch name and renamed when it is whole.
 
     Args:
         form: Name of the format it comes from.
@@ -99,6 +99,7 @@ def import_run(
         folder: Folder of runs; made if it is missing.
         ledger: Receives what was lost, changed, made up or unreadable.
         keep_source: Copy the files of the source into the run, below `artifacts/source`.
+        earlier: The run of the same identity that it replaces, whose id it takes over.
         run_id: The id of a new run; made up by default.
 
     Returns:
@@ -111,7 +112,6 @@ def import_run(
     folder.mkdir(parents=True, exist_ok=True)
     scratch = folder / f"{SCRATCH}import-{identity(form, run)}-{os.getpid()}"
     shutil.rmtree(scratch, ignore_errors=True)
-    earlier = imported(folder).get(identity(form, run))
     try:
         path, came_in = _write(
             form,
