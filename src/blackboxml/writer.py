@@ -321,7 +321,7 @@ class RunWriter:
         self._recorder.event({"rewind": {"step": first}})
         self._recorder.next_step = first
         if self._media is not None or self._has_media():
-            self._media_recorder().recorder.event({"rewind": {"step": first}})
+            self._media_recorder().rewind(first)
 
     def _has_media(self) -> bool:
         """Tell whether this rank has a media journal in any attempt."""
@@ -340,6 +340,7 @@ class RunWriter:
         media_type: str | None = None,
         folder: Literal["media", "artifacts"] = "media",
         time: float | None = None,
+        wait: bool = True,
     ) -> None:
         """Record something other than numbers; its file is durable when this returns.
 
@@ -356,6 +357,8 @@ class RunWriter:
             media_type: Such as `image/png`.
             folder: Where the file goes.
             time: Unix seconds; by default now.
+            wait: Wait until the file is durable. Otherwise it is, and is recorded, within about a
+                second, together with others: what is killed before has not recorded it.
 
         Raises:
             MetricError: If the name, the step or the value cannot be stored.
@@ -380,6 +383,7 @@ class RunWriter:
             media_type=media_type,
             folder=folder,
             time=time,
+            wait=wait,
         )
 
     def _media_recorder(self) -> MediaRecorder:
@@ -429,7 +433,7 @@ class RunWriter:
         """
         self._recorder.sync()
         if self._media is not None:
-            self._media.recorder.sync()
+            self._media.sync()
 
     def finish(
         self,
@@ -477,7 +481,7 @@ class RunWriter:
     def _close_media(self) -> None:
         """Close the media journal, before the end is recorded."""
         if self._media is not None:
-            self._media.recorder.close()
+            self._media.close()
 
     def _record_end(self) -> None:
         """Record the end in the journal."""
@@ -563,7 +567,7 @@ class RunWriter:
         """
         busy = self._recorder.tick()
         if self._media is not None:
-            self._media.recorder.tick()
+            self._media.tick()
         if self._documents.owed and not self.degraded:
             self._documents.pay()
         if not busy and idle >= HEARTBEAT_SECONDS:
