@@ -1,0 +1,475 @@
+"""CSV files: `metrics.csv`, a row for each step, `config.json`, and `<key>.csv` for a table.
+
+Strategy: a row is one write to the end of the file, in the kernel when `log` returns; a row that
+the file system refuses waits and is tried again. A key that comes for the first time makes the
+header longer, for which the file is written anew under another name, with empty cells in the
+earlier rows, and put in place of the old one. Such rewrites may cost four times what the rows cost,
+and 64 MiB; a key that comes when this is used up waits, with the rows after it, in
+`metrics.csv.pending`, and is put in when the file has grown enough, or at the end. So the cost of a
+row does not depend on how many there are, and at every instant each row is whole in one of the two.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import logging
+import math
+import os
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from blackboxml.backends import TrackerBackend
+from blackboxml.files import Directory, write_all
+from blackboxml.model import SCRATCH
+from blackboxml.naming import sanitise
+from blackboxml.scalar import spell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+logger = logging.getLogger("blackboxml")
+
+METRICS: Final = "metrics.csv"
+CONFIG: Final = "config.json"
+PENDING: Final = "metrics.csv.pending"
+TORN: Final = "metrics.csv.torn"
+
+MOST_HELD: Final = 10_000
+"""Rows that are held while they are not committed, or cannot be written; past it, the oldest go."""
+
+RETRY: Final = 1.0
+"""Seconds after which rows that could not be written are tried again."""
+
+_FACTOR: Final = 4
+_SLACK: Final = 64 * 2**20
+_BLOCK: Final = 2**20
+_LONGEST_TAIL: Final = 2**16
+_LINE_END: Final = re.compile(rb"\r?\n\Z")
+_LINE_ENDS: Final = re.compile(rb"\r?\n")
+
+
+class CSVBackend(TrackerBackend):
+    """Writes files below a folder, on rank 0 alone.
+
+    Args:
+        outdir: The folder, made if it is missing; None stands for the current one.
+        rank: Rank of this process.
+        config: Hyper-parameters.
+        **_options: What other backends are told, such as `project_name`.
+
+    Raises:
+        OSError: If the folder or what is in it cannot be used.
+    """
+
+    name = "csv"
+
+    def __init__(
+        self,
+        outdir: str | os.PathLike[str] | None = None,
+        rank: int = 0,
+        config: dict[str, Any] | None = None,
+        **_options: Any,
+    ) -> None:
+        self._directory: Directory | None = None
+        if rank == 0:
+            folder = Path(outdir if outdir is not None else ".").absolute()
+            folder.mkdir(parents=True, exist_ok=True)
+            self._directory = Directory(folder)
+            self._rows = _Rows(self._directory)
+        if config:
+            self.log_config(config)
+
+    def log(self, metrics: dict[str, Any], step: int | None = None, *, commit: bool = True) -> None:
+        """Add a row; `step` is its last cell unless it has one. Without `commit` it is held.
+
+        Raises:
+            OSError: If the file system refuses; the row is tried again with a later one.
+        """
+        if self._directory is None:
+            return
+        if step is not None and "step" not in metrics:
+            metrics = {**metrics, "step": step}
+        self._rows.add(metrics)
+        if commit:
+            self._rows.commit()
+
+    def log_config(self, config: dict[str, Any]) -> None:
+        """Merge into `config.json`; one that is damaged is put aside.
+
+        In the directory of a run of this package that file is the run's own and stays as it is.
+
+        Raises:
+            OSError: If the file system refuses.
+        """
+        if self._directory is None or _is_run(self._directory.path):
+            return
+        merged = {**_read_config(self._directory.path / CONFIG), **config}
+        text = json.dumps(_plain(merged), indent=2, default=str, ensure_ascii=False)
+        self._directory.replace(CONFIG, f"{text}\n".encode(errors="backslashreplace"))
+
+    def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]]) -> None:
+        """Write a table to `<key>.csv`, in folders where the key has `/`.
+
+        Raises:
+            OSError: If the file system refuses.
+        """
+        if self._directory is None:
+            return
+        *folders, last = [sanitise(part) for part in key.split("/") if part] or ["table"]
+        place = self._directory.path.joinpath(*folders)
+        place.mkdir(parents=True, exist_ok=True)
+        encode = _Encoder()
+        with Directory(place) as directory:
+            data_bytes = b"".join(encode(row) for row in (columns, *data))
+            directory.replace(f"{last}.csv", data_bytes)
+
+    def finish(self) -> None:
+        """Write the rows that are held, and make the file durable.
+
+        Raises:
+            OSError: If the file system refuses.
+        """
+        if self._directory is None:
+            return
+        try:
+            self._rows.finish()
+        finally:
+            self._directory.close()
+            self._directory = None
+
+
+class _Encoder:
+    """Rows as lines of CSV."""
+
+    def __init__(self) -> None:
+        class Line:
+            """What `csv.writer` writes to; it returns what `write` returns."""
+
+            @staticmethod
+            def write(text: str) -> str:
+                return text
+
+        self._write = csv.writer(Line()).writerow
+
+    def __call__(self, cells: Iterable[Any]) -> bytes:
+        """Return a line."""
+        line: Any = self._write(cells)
+        return str(line).encode(errors="backslashreplace")
+
+
+class _Rows:
+    """The rows of `metrics.csv`, of which there is one writer."""
+
+    def __init__(self, directory: Directory) -> None:
+        """Open the file, if there is one, and put in what an earlier process left.
+
+        Raises:
+            OSError: If it cannot be used.
+        """
+        self._directory = directory
+        self._encode = _Encoder()
+        self._columns: dict[str, None] = {}
+        self._file = -1
+        self._head = self._size = 0  # bytes of the header; bytes of whole rows and header
+        self._pending: int | None = None
+        self._pending_size = 0
+        self._held: list[Mapping[str, Any]] = []
+        self._lost = 0
+        self._retry = 0.0
+        self._spent = 0  # bytes written for the sake of new keys
+        self._open()
+        self._earned = self._size  # bytes of rows
+        if self._columns:
+            self._merge()
+        else:
+            self._directory.remove(PENDING)
+
+    def add(self, cells: Mapping[str, Any]) -> None:
+        """Hold a row until `commit`."""
+        if cells:
+            self._held.append(cells)
+        if len(self._held) > MOST_HELD:
+            excess = len(self._held) - MOST_HELD
+            del self._held[:excess]
+            self._lost += excess
+
+    def commit(self) -> None:
+        """Write the rows that are held.
+
+        Raises:
+            OSError: If the file system refuses; they are kept, and no other try is made for a
+                second.
+        """
+        if self._retry and time.monotonic() < self._retry:
+            return
+        try:
+            self._write()
+        except OSError:
+            self._retry = time.monotonic() + RETRY
+            raise
+        self._retry = 0.0
+
+    def finish(self) -> None:
+        """Write all and close.
+
+        Raises:
+            OSError: If the file system refuses, or has refused for so long that rows were lost.
+        """
+        try:
+            self._write()
+            if self._pending is not None:
+                self._merge()
+            if self._file >= 0:
+                os.fsync(self._file)
+        finally:
+            for descriptor in (self._file, self._pending):
+                if descriptor is not None and descriptor >= 0:
+                    os.close(descriptor)
+            self._file, self._pending = -1, None
+        if self._lost:
+            raise OSError(errno.EIO, f"{self._lost} rows could not be written", METRICS)
+
+    # -- writing
+
+    def _write(self) -> None:
+        if not self._held:
+            return
+        fresh = self._fresh(self._held)
+        if fresh and self._pending is None and not self._affordable():
+            self._defer()
+        if self._pending is not None:
+            lines = b"".join(_to_line(row) for row in self._held)
+            self._append(self._pending, self._pending_size, lines)
+            self._pending_size += len(lines)
+            self._held.clear()
+            if self._affordable():
+                self._merge()
+            return
+        if fresh:
+            self._widen(fresh)
+        lines = b"".join(self._line(row) for row in self._held)
+        self._append(self._file, self._size, lines)
+        self._size += len(lines)
+        self._earned += len(lines)
+        self._held.clear()
+
+    def _line(self, row: Mapping[str, Any]) -> bytes:
+        if len(row) == len(self._columns) and list(row) == list(self._columns):
+            return self._encode(row.values())
+        return self._encode([row.get(name, "") for name in self._columns])
+
+    def _fresh(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Return the keys that have no column, in the order in which they come."""
+        known = self._columns.keys()
+        found: dict[str, None] = {}
+        for row in rows:
+            if not row.keys() <= known:
+                found.update(dict.fromkeys(name for name in row if name not in known))
+        return list(found)
+
+    def _append(self, descriptor: int, size: int, data: bytes) -> None:
+        """Write to the end of a file; what was written of it is taken back if not all can be."""
+        try:
+            write_all(descriptor, data)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+
+    # -- new keys
+
+    def _affordable(self) -> bool:
+        earned = self._earned + self._pending_size
+        return self._spent + self._size <= _FACTOR * earned + _SLACK
+
+    def _defer(self) -> None:
+        """Begin a file of rows that go on after the present end of `metrics.csv`."""
+        self._directory.remove(PENDING)
+        self._pending = self._directory.create(PENDING, append=True)
+        head = json.dumps({"after": self._size}).encode() + b"\n"
+        self._append(self._pending, 0, head)
+        self._pending_size = len(head)
+
+    def _widen(self, fresh: Sequence[str], more: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Put `metrics.csv` anew in its place: more columns, and perhaps more rows."""
+        columns = {**self._columns, **dict.fromkeys(fresh)}
+        head = self._encode(columns)
+        temporary = f"{SCRATCH}{METRICS}-{secrets.token_hex(4)}"
+        file = self._directory.create(temporary, append=True)
+        try:
+            write_all(file, head)
+            size = len(head)
+            for block in self._body(b"," * len(fresh)):
+                write_all(file, block)
+                size += len(block)
+            for row in more:
+                line = self._encode([row.get(name, "") for name in columns])
+                write_all(file, line)
+                size += len(line)
+            os.fsync(file)
+            self._directory.rename(temporary, METRICS)
+        except BaseException:
+            os.close(file)
+            self._directory.remove(temporary)
+            raise
+        if self._file >= 0:
+            os.close(self._file)
+        self._file, self._columns = file, columns
+        self._head, self._size = len(head), size
+        self._spent += size
+        self._directory.sync()
+
+    def _body(self, padding: bytes) -> Iterator[bytes]:
+        """Yield the rows of the file with empty cells at the end of each."""
+        if self._file < 0:
+            return
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            file.seek(self._head)
+            quoted = False
+            while lines := file.readlines(_BLOCK):
+                if not quoted and not any(b'"' in line for line in lines):
+                    yield _LINE_ENDS.sub(padding + rb"\g<0>", b"".join(lines))
+                    continue
+                for line in lines:
+                    quoted ^= line.count(b'"') % 2 == 1
+                    yield line if quoted else _LINE_END.sub(padding + rb"\g<0>", line)
+
+    def _merge(self) -> None:
+        """Put the rows that wait in `metrics.csv.pending` into the file.
+
+        They belong to it only while it ends where it ended when they began to wait: a file that has
+        another size holds them already.
+        """
+        rows = list(_read_pending(self._directory, self._size))
+        if rows:
+            self._widen(self._fresh(rows), rows)
+        if self._pending is not None:
+            os.close(self._pending)
+            self._pending = None
+            self._earned += self._pending_size
+            self._pending_size = 0
+        self._directory.remove(PENDING)
+
+    # -- reopening
+
+    def _open(self) -> None:
+        """Open `metrics.csv` at the end of its last whole row."""
+        path = self._directory.path / METRICS
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            head = _record(file)
+            self._head = len(head)
+            self._size = self._head + _whole(file) if head.endswith(b"\n") else 0
+            total = file.seek(0, os.SEEK_END)
+            file.seek(self._size)
+            tail = file.read(_LONGEST_TAIL + 1)
+        columns = _columns(head)
+        if total and (columns is None or not self._size or len(tail) > _LONGEST_TAIL):
+            os.close(self._file)
+            self._file, self._head, self._size = -1, 0, 0
+            _put_aside(path)
+            return
+        if tail:
+            logger.warning("%s ends in half a row, which is now in %s", path, TORN)
+            with (self._directory.path / TORN).open("ab") as torn:
+                torn.write(tail + b"\n")
+            os.ftruncate(self._file, self._size)
+        self._columns = dict.fromkeys(columns or ())
+
+
+def _record(file: BinaryIO) -> bytes:
+    """Return the first record of a file, over several lines if it quotes line ends."""
+    found = b""
+    for line in file:
+        found += line
+        if found.count(b'"') % 2 == 0:
+            break
+    return found
+
+
+def _whole(file: BinaryIO) -> int:
+    """Return how many bytes from here on are whole rows."""
+    good = at = 0
+    quoted = False
+    while lines := file.readlines(_BLOCK):
+        for line in lines:
+            at += len(line)
+            quoted ^= line.count(b'"') % 2 == 1
+            if not quoted and line.endswith(b"\n"):
+                good = at
+    return good
+
+
+def _columns(head: bytes) -> list[str] | None:
+    """Return the names in a header, or None if it is none."""
+    try:
+        names = next(csv.reader([head.decode()]), None)
+    except (UnicodeDecodeError, csv.Error):
+        return None
+    return names if names and len(set(names)) == len(names) else None
+
+
+def _to_line(row: Mapping[str, Any]) -> bytes:
+    cells = {name: "" if value is None else str(value) for name, value in row.items()}
+    return json.dumps(cells).encode() + b"\n"
+
+
+def _read_pending(directory: Directory, size: int) -> Iterator[dict[str, str]]:
+    """Yield the whole rows that wait to be put after so many bytes of the file."""
+    try:
+        with directory.reading(PENDING) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
+            head = file.readline()
+            if head.endswith(b"\n") and json.loads(head)["after"] == size:
+                yield from (json.loads(line) for line in file if line.endswith(b"\n"))
+    except FileNotFoundError:
+        pass
+
+
+def _put_aside(path: Path) -> None:
+    """Give a file that cannot be used a name that is free."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    logger.warning("%s is damaged; it is now %s", path, aside.name)
+
+
+def _is_run(folder: Path) -> bool:
+    """Tell whether a folder is a run of this package, whose configuration is its own."""
+    try:
+        with (folder / "run.json").open("rb") as file:
+            return b'"blackbox-run"' in file.read(4096)
+    except OSError:
+        return False
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        _put_aside(path)
+        return {}
+    return found
+
+
+def _plain(tree: Any) -> Any:
+    """Return a tree of which every JSON parser reads the result."""
+    if isinstance(tree, Mapping):
+        return {str(key): _plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple | set | frozenset):
+        return [_plain(value) for value in tree]
+    if isinstance(tree, float) and not math.isfinite(tree):
+        return spell(tree)
+    return tree
