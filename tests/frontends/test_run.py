@@ -593,3 +593,18 @@ def test_a_parent_is_recorded(tmp_path: Path) -> None:
         pass
     assert manifest(second)["lineage"] == {"parent": first.id}
     assert validate(second.path).ok
+
+
+def test_a_frontend_gives_a_run_its_id_and_says_how_it_ended(tmp_path: Path) -> None:
+    said = {"org.example": {"number": 3}}
+    run = Run("given", log_dir=tmp_path, run_id="0" * 31 + "1", extensions=said, seal=True).start()
+    run.log_media("notes", "text", 3, value="kept")
+    error = {"type": "ValueError", "message": "bad batch", "traceback": "…"}
+    run.finish("failed", error, seal=False)
+    found = open_run(run.path)
+    assert (found.id, found.manifest["extensions"]) == ("0" * 31 + "1", said)
+    assert found.manifest["exception"] == error
+    assert not found.sealed
+    assert [each.value for each in found.media()] == ["kept"]
+    with pytest.raises(ValueError, match="run_id"):
+        Run("given", log_dir=tmp_path, run_id="1").start()

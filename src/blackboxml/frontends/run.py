@@ -69,6 +69,8 @@ class Run:
         command_line: bool = False,
         seal: bool = True,
         parent: str | None = None,
+        run_id: str | None = None,
+        extensions: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare a run; nothing is written before it starts.
 
@@ -87,6 +89,8 @@ class Run:
             command_line: Record the whole command line, which may hold secrets.
             seal: Write tables, datasets and checksums when the run ends.
             parent: Id of the run that this one was derived from.
+            run_id: Id of a new run, 32 lower-case hexadecimal digits; made up by default.
+            extensions: What a new run says besides, by domain name in reverse.
         """
         self.name = name
         self._tags = tags if tags is None or isinstance(tags, str) else list(tags)
@@ -99,6 +103,8 @@ class Run:
         self._command_line = command_line
         self._seal = seal
         self._parent = parent
+        self._run_id = run_id
+        self._extensions = extensions
         self._writer: RunWriter | None = None
         self._git: threading.Thread | None = None
         self._pid = os.getpid()
@@ -140,12 +146,19 @@ class Run:
             raise
         return self
 
-    def finish(self, status: str = "completed", error: BaseException | None = None) -> None:
+    def finish(
+        self,
+        status: str = "completed",
+        error: BaseException | Mapping[str, str] | None = None,
+        *,
+        seal: bool | None = None,
+    ) -> None:
         """End the run and seal it; calling it again does nothing.
 
         Args:
             status: `completed`, `failed` or `interrupted`.
-            error: What made it fail.
+            error: What made it fail: an exception, or its `type`, `message` and `traceback`.
+            seal: Seal it or not, whatever it was told when it was made.
 
         Raises:
             RunStateError: If the run was not started.
@@ -159,12 +172,13 @@ class Run:
         if self._git is not None:
             self._git.join(_GIT_SECONDS)
         try:
-            writer.finish(status, None if error is None else _describe(error))
+            described = _describe(error) if isinstance(error, BaseException) else error
+            writer.finish(status, described)
         finally:
             if writer.finished:
                 _started.discard(self)
                 _restore_handler()
-        if self._seal and writer.complete:
+        if (self._seal if seal is None else seal) and writer.complete:
             self._seal_now(writer.path)
 
     def __enter__(self) -> Self:
@@ -232,6 +246,23 @@ class Run:
         tree |= encode_config(parameters) if parameters else {}
         self._merge_config(tree)
 
+    def log_media(self, name: str, kind: str, step: int | None = None, **content: Any) -> None:
+        """Record something other than numbers, as it is to be kept; see `RunWriter.log_media`.
+
+        Args:
+            name: As the name of a metric, with a group before its first `/`.
+            kind: `text`, `image`, `histogram`, `array`, `table`, `figure`, `graph`, `artifact`,
+                `event`, or another word.
+            step: An int64; by default the step of the last point, or 0.
+            **content: One of `value`, `data` and `path`, and what else is to be said of it.
+
+        Raises:
+            MetricError: If the name, the step or the value cannot be stored.
+            RunStateError: If the run was not started, or has ended.
+            WriteError: If the file system refuses and `strict` is set.
+        """
+        self._require().log_media(name, kind, step, **content)
+
     def rewind(self, step: int) -> None:
         """Say that training went back to a checkpoint: points at `step` or later do not count.
 
@@ -253,6 +284,23 @@ class Run:
             RunStateError: If the run was not started, or has ended.
         """
         self._require().describe(metric, unit=unit, description=description)
+
+    def log_media(self, name: str, kind: str, step: int | None = None, **content: Any) -> None:
+        """Record something other than numbers: a text, an image, an array; see `RunWriter`.
+
+        Args:
+            name: As the name of a metric, with a group before its first `/`.
+            kind: `text`, `image`, `histogram`, `array`, `table`, `figure`, `graph`, `artifact`,
+                `event`, or another word.
+            step: An int64; by default the step of the last point, or 0.
+            **content: One of `value`, `data` and `path`, and as `RunWriter.log_media` takes them.
+
+        Raises:
+            MetricError: If the name, the step or the value cannot be stored.
+            RunStateError: If the run was not started, or has ended.
+            WriteError: If the file system refuses and `strict` is set.
+        """
+        self._require().log_media(name, kind, step, **content)
 
     def sync(self) -> None:
         """Make every record survive a power cut that was logged before this call.
@@ -322,6 +370,8 @@ class Run:
             tags=self._tags,
             environment=environments.capture(self._environment, command_line=self._command_line),
             lineage={"parent": self._parent} if self._parent else None,
+            run_id=self._run_id,
+            extensions=self._extensions,
             strict=self._strict,
             sync=self._sync,
         )
@@ -487,9 +537,8 @@ def _finish_all() -> None:
     They are not sealed: an interpreter that shuts down cannot load the libraries for that any more.
     """
     for run in list(_started):
-        run._seal = False  # noqa: SLF001 - of this module
         try:
-            run.finish("interrupted")
+            run.finish("interrupted", seal=False)
         except Exception:
             logger.exception("run %r could not be ended in order", run.name)
 
