@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec
 from urllib.parse import urlsplit, urlunsplit
 
 from blackboxml import converters
+from blackboxml import manifest as manifests
 from blackboxml.collection import looks_like_run
 from blackboxml.conversion.comparing import Difference, compare, count_superseded, tally
 from blackboxml.conversion.importing import Imported, identity, import_run, imported
 from blackboxml.conversion.report import ConversionReport, RunReport
-from blackboxml.errors import BlackboxError, ConversionError
+from blackboxml.errors import BlackboxError, ConversionError, UnsupportedVersionError
+from blackboxml.files import Directory
 from blackboxml.interchange import MEDIA_KINDS, Ledger, Remark
 from blackboxml.model import SCRATCH
 from blackboxml.reader import open_run
@@ -198,8 +200,20 @@ def _find(path: Path, form: str | None, without: Path | None) -> Iterator[tuple[
 def _is_own(path: Path) -> bool:
     """Tell whether a directory is a run of this format, and not one of an earlier system."""
     try:
+        with Directory(path) as directory:
+            manifests.read(directory)
+    except UnsupportedVersionError:
+        return True  # it is opened later, which says so
+    except (BlackboxError, OSError):
+        return _opens(path)
+    return True
+
+
+def _opens(path: Path) -> bool:
+    """Tell whether a directory without a good manifest is a run by its journals."""
+    try:
         open_run(path)
-    except BlackboxError:
+    except (BlackboxError, OSError):
         return False
     return True
 

@@ -12,9 +12,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from blackboxml import manifest as manifests
 from blackboxml.collection import find_runs
 from blackboxml.config import encode_config
-from blackboxml.errors import ConfigError, MetricError
+from blackboxml.errors import BlackboxError, ConfigError, MetricError
+from blackboxml.files import Directory
 from blackboxml.interchange import (
     Description,
     ForeignRun,
@@ -25,7 +27,7 @@ from blackboxml.interchange import (
     count_as,
     flatten,
 )
-from blackboxml.model import CONFIG_FORMAT, MANIFEST, SCRATCH, VERSION
+from blackboxml.model import CONFIG_FORMAT, SCRATCH, VERSION
 from blackboxml.naming import group_of
 from blackboxml.seal import seal
 from blackboxml.version import __version__
@@ -70,11 +72,12 @@ def imported(folder: Path) -> dict[str, Imported]:
     found: dict[str, Imported] = {}
     for path in find_runs(folder):
         try:
-            manifest = json.loads((path / MANIFEST).read_bytes())
+            with Directory(path) as directory:
+                manifest = manifests.read(directory)
             said = manifest["extensions"][EXTENSION]
             known = Imported(path, str(manifest["id"]), str(said["fingerprint"]))
             found[str(said["identity"])] = known
-        except (OSError, ValueError, KeyError, TypeError):
+        except (BlackboxError, OSError, KeyError, TypeError):
             continue
     return found
 
