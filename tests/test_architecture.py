@@ -15,7 +15,8 @@ import pytest
 # in it. An entry `a < b` in one row lets b import a.
 LAYERS = (
     "errors version < published",
-    "model < checksum naming scalar files process environment variable schema extras < config",
+    "model canvas",
+    "checksum naming scalar files process environment variable schema extras < config",
     "journal < metric medium block encoding < scan < merge table ending < media following",
     "usable < manifest < status arrays resumption decoded",
     "documents recorder < media_recorder < writer",

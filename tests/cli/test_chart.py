@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from blackboxml import Run, open_run
-from blackboxml.cli.chart import _pieces, _thin, choose, draw, ticks
+from blackboxml.canvas import pieces, thin, ticks
+from blackboxml.cli.chart import choose, draw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,12 +85,12 @@ def test_a_spike_among_a_million_points_is_seen() -> None:
     x = np.arange(1_000_000, dtype=np.float64)
     y = np.zeros(1_000_000)
     y[123_456], y[777_777], y[500_000:600_000] = 9.0, -9.0, np.nan
-    thin_x, thin_y = _thin(x, y, 160)
+    thin_x, thin_y = thin(x, y, 160)
     assert len(thin_x) <= 2 * 161
     assert np.nanmax(thin_y) == 9.0
     assert np.nanmin(thin_y) == -9.0
     assert (np.diff(thin_x) >= 0).all()
-    assert len(_pieces(thin_x, thin_y)) == 2
+    assert len(pieces(thin_x, thin_y)) == 2
 
 
 def test_steps_out_of_order_are_drawn_in_order(tmp_path: Path) -> None:
