@@ -11,13 +11,14 @@ import re
 from collections import Counter
 from datetime import UTC
 from hashlib import sha256
+from itertools import count, filterfalse
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 from typing import TYPE_CHECKING, Final, Literal
 
 from blackboxml.errors import MetricError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
     from datetime import datetime
 
 JournalStem = Literal["metrics", "media"]
@@ -206,6 +207,23 @@ def file_stems(groups: Iterable[str]) -> dict[str, str]:
     if "" in stems:
         stems[""] = "metrics"
     return stems
+
+
+def distinct(name: str, is_taken: Callable[[str], bool], stem: str | None = None) -> str:
+    """Return a name that is not taken: the name itself, or with `_2`, `_3` … behind it.
+
+    >>> distinct("a", ["a", "a_2"].__contains__)
+    'a_3'
+
+    Args:
+        name: The name to begin with.
+        is_taken: Tells whether a name is.
+        stem: What the number stands behind, where the name would become too long.
+    """
+    if not is_taken(name):
+        return name
+    stem = name if stem is None else stem
+    return next(filterfalse(is_taken, (f"{stem}_{number}" for number in count(2))))
 
 
 def journal_name(rank: int, ordinal: int, stem: JournalStem = "metrics") -> str:

@@ -45,6 +45,15 @@ def test_a_name_that_can_stand_is_kept() -> None:
     assert mend("") == "unnamed"
 
 
+def test_a_number_does_not_make_a_name_too_long() -> None:
+    mend = foreign.Names(Ledger())
+    longest = "é" * 512
+    assert mend(longest) == longest
+    mended = mend(f"{longest}/")
+    assert mended.endswith("é_2")
+    check_metric_name(mended)
+
+
 def come_back(values: list[Any]) -> tuple[list[Any], Ledger]:
     """Record values as media, and read them from the run."""
     ledger = Ledger()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign import tabular
 from blackboxml.interchange import fingerprint
+from blackboxml.naming import distinct
 from blackboxml.scalar import NON_FINITE, spell
 
 if TYPE_CHECKING:
@@ -125,11 +126,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return found
     found = {}
     for name, value in pairs:
-        label, times = name, 1
-        while label in found:
-            times += 1
-            label = f"{name}_{times}"
-        found[label] = value
+        found[distinct(name, found.__contains__)] = value
     return found
 
 
@@ -137,10 +134,7 @@ def _cells(row: dict[str, Any], where: str, ledger: Ledger, *, plain: bool) -> d
     """Return the values of an object by name."""
     cells: dict[str, Any] = {}
     for name, value in row.items() if plain else _leaves(row, "", _DEEPEST):
-        label, times = name, 1
-        while label in cells:
-            times += 1
-            label = f"{name}_{times}"
+        label = distinct(name, cells.__contains__)
         if label != name:
             what = "a name that comes again in an object is told apart by a number"
             ledger.changed("field", what, where=f"{where}: {name!r:.80}")

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blackboxml.model import INT64_MAX, INT64_MIN
+from blackboxml.naming import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,10 +115,7 @@ def _apart(names: list[str], ledger: Ledger) -> list[str]:
     """Return names of columns of which no two are equal."""
     found: dict[str, None] = {}
     for name in names:
-        label, times = name, 1
-        while label in found:
-            times += 1
-            label = f"{name}_{times}"
+        label = distinct(name, found.__contains__)
         if label != name:
             what = "a name of a column that comes again is told apart by a number"
             ledger.changed("field", what, where=repr(name)[:80])

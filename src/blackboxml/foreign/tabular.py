@@ -30,6 +30,7 @@ from blackboxml.interchange import (
     fingerprint,
 )
 from blackboxml.model import INT64_MAX, SCRATCH
+from blackboxml.naming import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -230,10 +231,7 @@ def _label(name: str, taken: set[str]) -> str:
     stem = name.strip()
     if stem.startswith(_FORMULA):
         stem = f"'{stem}"
-    label, times = stem, 1
-    while label.casefold() in taken:
-        times += 1
-        label = f"{stem}_{times}"
+    label = distinct(stem, lambda each: each.casefold() in taken)
     taken.add(label.casefold())
     return label
 
@@ -256,12 +254,12 @@ def place(run: RunReader, target: Path, suffixes: Collection[str], suffix: str) 
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
     target.mkdir(parents=True, exist_ok=True)
-    stem, times = run.path.name, 1
-    while True:
-        path = target / f"{stem if times == 1 else f'{stem}_{times}'}{suffix}"
-        if not path.exists() or holds(run, path):
-            return path
-        times += 1
+
+    def is_taken(name: str) -> bool:
+        path = target / f"{name}{suffix}"
+        return path.exists() and not holds(run, path)
+
+    return target / f"{distinct(run.path.name, is_taken)}{suffix}"
 
 
 def beside(path: Path) -> Path:

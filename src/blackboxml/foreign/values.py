@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from blackboxml.reader import RunReader
 
 NPY: Final = "application/x-npy"
-MENDED: Final = "the name of a metric cannot stand in the format and is mended"
+_MENDED: Final = "the name of a metric cannot stand in the format and is mended"
 _MEMBERS: Final = ("exception", "environment", "lineage")
 _SHORTENED: Final = 8
+_MOST_DIGITS: Final = 12
 _BATCH: Final = 8192
 _PART: Final = 16
 
@@ -58,12 +59,10 @@ class Names:
     def _learn(self, name: str) -> str:
         """Find the name of one that comes for the first time."""
         mended = _mend(name)
-        stem, number = mended, 1
-        while mended in self._taken:
-            number += 1
-            mended = f"{stem}_{number}"
+        short = mended.encode()[: naming.MAX_NAME_BYTES - _MOST_DIGITS].decode(errors="ignore")
+        mended = naming.distinct(mended, self._taken.__contains__, short)
         if mended != name:
-            self._ledger.changed("field", MENDED, where=repr(name)[:80])
+            self._ledger.changed("field", _MENDED, where=f"{name!r:.80} is {mended!r:.80}")
         self._taken.add(mended)
         self._known[name] = mended
         return mended

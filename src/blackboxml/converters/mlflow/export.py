@@ -27,6 +27,7 @@ from blackboxml.errors import BlackboxError, ConversionError
 from blackboxml.extras import require
 from blackboxml.foreign import values as foreign
 from blackboxml.interchange import count_as, flatten
+from blackboxml.naming import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,10 +100,7 @@ class _Names:
     def __call__(self, name: str) -> str:
         """Return a name for a thing that comes for the first time."""
         mended = mend(name)
-        stem, number = mended, 1
-        while mended in self._taken:
-            number += 1
-            mended = f"{stem[: LONGEST_NAME - 12]}_{number}"
+        mended = distinct(mended, self._taken.__contains__, mended[: LONGEST_NAME - 12])
         if mended != name:
             what = "MLflow does not take the name, which is mended"
             self._ledger.changed(self._kind, what, where=name[:80])

@@ -9,7 +9,6 @@ The same run makes the same files.
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import os
@@ -25,6 +24,7 @@ from blackboxml.converters.tensorboard import hparams, messages, scalars
 from blackboxml.converters.tensorboard.messages import member
 from blackboxml.converters.tensorboard.records import frame
 from blackboxml.errors import FormatError
+from blackboxml.foreign.values import from_npy, to_npy
 from blackboxml.interchange import count_as, flatten
 from blackboxml.model import SCRATCH
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 _WINDOW: Final = 2**15
 _RANK: Final = 2**32 - 1
-_NPY: Final = "application/x-npy"
 _GRAPHS: Final = {"graph_def": messages.GRAPH, "meta_graph_def": messages.META_GRAPH}
 _ROUNDED: Final = "TensorBoard reads float32; the exact value stands beside it, for this package"
 _AS_TEXT: Final = "TensorBoard is shown a text; the thing itself stands beside it, for this package"
@@ -384,14 +383,12 @@ def _images(name: str, kind: str, images: list[bytes]) -> tuple[int, bytes]:
 
 def _array(name: str, data: bytes) -> tuple[int, bytes] | None:
     """Return an array as a tensor, which programs can read and TensorBoard does not show."""
-    buffer = io.BytesIO()
     try:
-        found = np.load(io.BytesIO(data), allow_pickle=False)
-        np.lib.format.write_array(buffer, found, version=(1, 0), allow_pickle=False)
-        if buffer.getvalue() != data:
+        found = from_npy(data)
+        if to_npy(found) != data:
             return None  # in another order of axes or bytes, which a tensor does not keep
         tensor = messages.tensor(found, found.shape)
-    except (ValueError, OSError, EOFError, AttributeError):
+    except (ValueError, AttributeError):
         return None
     said = member(1, name) + member(8, tensor)
     said += member(messages.EXACT_MEDIUM, json.dumps({"kind": "array"}))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import numpy as np
 
 from blackboxml.converters.tensorboard import messages, records, scalars
-from blackboxml.converters.tensorboard.media import PROTO, SILENT, Media, Names
+from blackboxml.converters.tensorboard.media import PROTO, SILENT, Media
+from blackboxml.foreign.values import Names
 from blackboxml.interchange import Description, Medium, Point, Restart
 
 if TYPE_CHECKING:

@@ -2,83 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from blackboxml.converters.tensorboard import messages
-from blackboxml.errors import MetricError
+from blackboxml.foreign.values import NPY, to_npy
 from blackboxml.interchange import Medium
 from blackboxml.model import INT64_MAX
-from blackboxml.naming import MAX_NAME_BYTES, check_metric_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from blackboxml.converters.tensorboard.messages import Event, Tensor, Value
+    from blackboxml.foreign.values import Names
     from blackboxml.interchange import Ledger
 
 PROTO: Final = "application/x-protobuf"
-NPY: Final = "application/x-npy"
 _SIZE: Final = 2  # strings before the images: width and height in pixels
 
 SILENT: Final = frozenset(["hparams", "blackbox"])
 """Plugins whose tags are read before all others; see `hparams`."""
 
 _GREATEST: Final = 1.7976931348623157e308
-_FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _IMAGES: Final = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
     b"GIF8": "image/gif",
     b"BM": "image/bmp",
 }
-
-
-class Names:
-    """Names of metrics for tags; different ones for different tags."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        """Begin with none."""
-        self._ledger = ledger
-        self._names: dict[str, str] = {}
-        self._taken: set[str] = set()
-
-    def __call__(self, tag: str) -> str:
-        """Return the name of a tag: the tag itself, if it can be one."""
-        name = self._names.get(tag)
-        if name is None:
-            name = _mend(tag)
-            number = 1
-            while name in self._taken:
-                number += 1
-                name = f"{_mend(tag)[: MAX_NAME_BYTES // 8]}~{number}"
-            if name != tag:
-                what = "a tag that no metric can be called by became another name"
-                self._ledger.changed("field", what, where=f"{tag!r:.80} is {name!r:.80}")
-            self._names[tag] = name
-            self._taken.add(name)
-        return name
-
-
-def _mend(tag: str) -> str:
-    """Return a tag as the name of a metric."""
-    try:
-        check_metric_name(tag)
-    except MetricError:
-        name = _FORBIDDEN.sub("_", tag).strip("/") or "unnamed"
-        if len(name.encode()) > MAX_NAME_BYTES:
-            digest = hashlib.sha256(tag.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            short = name.encode()[: MAX_NAME_BYTES - 24].decode(errors="ignore")
-            name = f"{short.rstrip('/')}~{digest}"
-        return name
-    return tag
 
 
 @dataclass(slots=True)
@@ -147,9 +102,7 @@ class Media:
                 return self._number(found.reshape(()), value.tag)
             if plugin == "histograms" and found.shape[1:] == (3,):
                 return [self._histogram(found.astype(np.float64), value.tag, event)]
-        buffer = io.BytesIO()
-        np.lib.format.write_array(buffer, found, version=(1, 0), allow_pickle=False)
-        return [self.of_file(event, value.tag, buffer.getvalue(), NPY, "array")]
+        return [self.of_file(event, value.tag, to_npy(found), NPY, "array")]
 
     def _number(self, found: npt.NDArray[Any], tag: str) -> bool | int | float:
         number = found.item()
