@@ -21,13 +21,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.errors import ConversionError
-from blackboxml.foreign import delimited, tabular
-from blackboxml.interchange import fingerprint
-from blackboxml.naming import file_stems
+from blackboxml.foreign import delimited, layout, tabular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -46,7 +43,7 @@ _DECIMAL_COMMA: Final = re.compile(r"[+-]?[0-9]*,[0-9]+(?:[eE][+-]?[0-9]+)?")
 def recognise(path: Path) -> bool:
     """Tell whether a file is a table with steps, or a folder was exported."""
     if path.is_dir():
-        return _about(path) is not None and bool(_tables(path))
+        return _about(path) is not None and bool(layout.tables(path, SUFFIXES))
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return False
     names = delimited.header(path)
@@ -57,37 +54,25 @@ def recognise(path: Path) -> bool:
 
 def members(path: Path) -> set[str]:
     """Return the tables of an exported folder, and what is beside them."""
-    return {"about.json", *(table.name for table in _tables(path))}
+    return {"about.json", *(table.name for table in layout.tables(path, SUFFIXES))}
 
 
 def read(path: Path) -> Iterator[ForeignRun]:
     """Yield the one run of a file or folder."""
     about = _about(path)
-    tables = _tables(path) if path.is_dir() else [path]
-    files = [*tables, tabular.beside(path)] if about is not None else tables
-
-    def items(ledger: Ledger) -> Iterator[Item]:
-        for table in tables:
-            yield from _items(table, about, ledger)
-
-    yield tabular.foreign_run(path, fingerprint(files), files, items, about)
+    beside = [] if about is None else [layout.beside(path)]
+    yield tabular.foreign_run(path, layout.tables(path, SUFFIXES), about, _items, beside)
 
 
 def _about(path: Path) -> dict[str, Any] | None:
     """Return what an export kept beside its tables."""
-    place = tabular.beside(path)
+    place = layout.beside(path)
     try:
         if place.is_symlink() or place.stat().st_size > _MOST_BYTES:
             return None
         return tabular.check_about(json.loads(place.read_bytes()))
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def _tables(path: Path) -> list[Path]:
-    """Return the tables of a folder, in byte order."""
-    found = (each for each in path.iterdir() if each.suffix in SUFFIXES and not each.is_symlink())
-    return sorted(each for each in found if each.is_file())
 
 
 def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator[Item]:
@@ -123,28 +108,22 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
     Raises:
         ConversionError: If the layout is unknown, or the target file holds something else.
     """
-    layout = options.get("layout", "wide")
-    if layout not in ("wide", "long"):
-        raise ConversionError(f"no layout is called {layout!r}; there are: wide, long")
+    shape = options.get("layout", "wide")
+    if shape not in ("wide", "long"):
+        raise ConversionError(f"no layout is called {shape!r}; there are: wide, long")
     plan = tabular.plan(run, ledger)
-    path = tabular.place(run, target, SUFFIXES, ".csv" if layout == "long" else "")
-    if path.suffix in SUFFIXES and (layout == "long" or path == target):
-        rows = _long(run, plan) if layout == "long" else _wide(run, plan, list(run.groups))
-        new = tabular.scratch(path)
+    path = layout.place(run, target, SUFFIXES, ".csv" if shape == "long" else "")
+    if path.suffix in SUFFIXES and (shape == "long" or path == target):
+        rows = _long(run, plan) if shape == "long" else _wide(run, plan, list(run.groups))
+        new = layout.scratch(path)
         _write(new, rows, "\t" if path.suffix == ".tsv" else ",")
-        _write_about(tabular.beside(path), plan)
+        _write_about(layout.beside(path), plan)
         new.replace(path)
         return path
-    new = tabular.scratch(path)
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    for group, stem in file_stems(run.groups).items():
-        _write(new / f"{stem}.wide.csv", _wide(run, plan, [group]), ",")
-    if not run.groups:
-        _write(new / "metrics.wide.csv", [plan.keys], ",")
-    _write_about(new / "about.json", plan)
-    shutil.rmtree(path, ignore_errors=True)
-    new.rename(path)
+    with layout.renewed(path) as folder:
+        for stem, groups in layout.files(run).items():
+            _write(folder / f"{stem}.wide.csv", _wide(run, plan, groups), ",")
+        _write_about(layout.beside(folder), plan)
     return path
 
 

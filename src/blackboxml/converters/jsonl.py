@@ -19,8 +19,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml.foreign import tabular
-from blackboxml.interchange import fingerprint
+from blackboxml.foreign import layout, tabular
 from blackboxml.naming import distinct
 from blackboxml.scalar import NON_FINITE, spell
 
@@ -64,9 +63,7 @@ def members(path: Path) -> set[str]:
 def read(path: Path) -> Iterator[ForeignRun]:
     """Yield the one run of a file."""
     about = _about(path)
-    yield tabular.foreign_run(
-        path, fingerprint([path]), [path], lambda ledger: _items(path, about, ledger), about
-    )
+    yield tabular.foreign_run(path, [path], about, _items)
 
 
 def _about(path: Path) -> dict[str, Any] | None:
@@ -162,8 +159,8 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
     """
     del options
     plan = tabular.plan(run, ledger)
-    path = tabular.place(run, target, SUFFIXES, ".jsonl")
-    new = tabular.scratch(path)
+    path = layout.place(run, target, SUFFIXES, ".jsonl")
+    new = layout.scratch(path)
     with new.open("w", encoding="utf-8", newline="\n") as file:
         encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
         file.write(encode({"blackbox": plan.about}) + "\n")

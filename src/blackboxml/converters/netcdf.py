@@ -19,13 +19,12 @@ the attribute `blackbox_export`. Media are lost.
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.extras import require
-from blackboxml.foreign import tabular
-from blackboxml.interchange import Description, fingerprint
-from blackboxml.naming import file_stems, variable_names
+from blackboxml.foreign import layout, tabular
+from blackboxml.interchange import Description
+from blackboxml.naming import variable_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +51,7 @@ _BATCH: Final = 2**14
 def recognise(path: Path) -> bool:
     """Tell whether a file has a variable of steps, or a folder was exported."""
     if path.is_dir():
-        return tabular.is_folder([_about(table) for table in _tables(path)])
+        return tabular.is_folder([_about(table) for table in layout.tables(path, SUFFIXES)])
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return False
     with _open(path) as data:
@@ -61,19 +60,14 @@ def recognise(path: Path) -> bool:
 
 def members(path: Path) -> set[str]:
     """Return the tables of an exported folder."""
-    return {table.name for table in _tables(path)}
+    return {table.name for table in layout.tables(path, SUFFIXES)}
 
 
 def read(path: Path) -> Iterator[ForeignRun]:
     """Yield the one run of a file or folder."""
-    tables = _tables(path) if path.is_dir() else [path]
-    about = next((found for table in tables if (found := _about(table)) is not None), None)
-
-    def items(ledger: Ledger) -> Iterator[Item]:
-        for table in tables:
-            yield from _items(table, about, ledger)
-
-    yield tabular.foreign_run(path, fingerprint(tables), tables, items, about)
+    tables = layout.tables(path, SUFFIXES)
+    about = next(filter(None, map(_about, tables)), None)
+    yield tabular.foreign_run(path, tables, about, _items)
 
 
 def _open(path: Path) -> xr.Dataset:
@@ -84,12 +78,6 @@ def _open(path: Path) -> xr.Dataset:
         if file.read(3) == _CLASSIC:
             require("netCDF4", EXTRA)
     return xr.open_dataset(path, mask_and_scale=False, decode_times=False, decode_coords=False)
-
-
-def _tables(path: Path) -> list[Path]:
-    """Return the tables of a folder, in byte order."""
-    found = (each for each in path.iterdir() if each.suffix in SUFFIXES and not each.is_symlink())
-    return sorted(each for each in found if each.is_file())
 
 
 def _about(path: Path) -> dict[str, Any] | None:
@@ -219,22 +207,11 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
     labels = [each.label for columns in plan.columns.values() for each in columns]
     names = variable_names([*plan.keys, *labels])
     plan.about["columns"] = {names[label]: said for label, said in plan.about["columns"].items()}
-    path = tabular.place(run, target, SUFFIXES, "")
-    new = tabular.scratch(path)
-    if path == target and path.suffix in SUFFIXES:
-        _write(new, run, plan, names, list(run.groups))
-        new.replace(path)
-        return path
-    plan.about["folder"] = True
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    for group, stem in file_stems(run.groups).items():
-        _write(new / f"{stem}.nc", run, plan, names, [group])
-    if not run.groups:
-        _write(new / "metrics.nc", run, plan, names, [])
-    shutil.rmtree(path, ignore_errors=True)
-    new.rename(path)
-    return path
+
+    def write_table(path: Path, groups: list[str]) -> None:
+        _write(path, run, plan, names, groups)
+
+    return layout.write(run, target, SUFFIXES, plan, write_table)
 
 
 def _write(

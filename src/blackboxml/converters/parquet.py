@@ -19,12 +19,9 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import json
-import shutil
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml.foreign import tabular
-from blackboxml.interchange import fingerprint
-from blackboxml.naming import file_stems
+from blackboxml.foreign import layout, tabular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,7 +44,7 @@ _BATCH: Final = 2**14
 def recognise(path: Path) -> bool:
     """Tell whether a file is a table with steps and not of a run, or a folder was exported."""
     if path.is_dir():
-        return tabular.is_folder([_about(table) for table in _tables(path)])
+        return tabular.is_folder([_about(table) for table in layout.tables(path, SUFFIXES)])
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return False
     with _open(path) as file:
@@ -59,19 +56,14 @@ def recognise(path: Path) -> bool:
 
 def members(path: Path) -> set[str]:
     """Return the tables of an exported folder."""
-    return {table.name for table in _tables(path)}
+    return {table.name for table in layout.tables(path, SUFFIXES)}
 
 
 def read(path: Path) -> Iterator[ForeignRun]:
     """Yield the one run of a file or folder."""
-    tables = _tables(path) if path.is_dir() else [path]
-    about = next((found for table in tables if (found := _about(table)) is not None), None)
-
-    def items(ledger: Ledger) -> Iterator[Item]:
-        for table in tables:
-            yield from _items(table, about, ledger)
-
-    yield tabular.foreign_run(path, fingerprint(tables), tables, items, about)
+    tables = layout.tables(path, SUFFIXES)
+    about = next(filter(None, map(_about, tables)), None)
+    yield tabular.foreign_run(path, tables, about, _items)
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -79,12 +71,6 @@ def _open(path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     return pq.ParquetFile(path)
-
-
-def _tables(path: Path) -> list[Path]:
-    """Return the tables of a folder, in byte order."""
-    found = (each for each in path.iterdir() if each.suffix in SUFFIXES and not each.is_symlink())
-    return sorted(each for each in found if each.is_file())
 
 
 def _about(path: Path) -> dict[str, Any] | None:
@@ -159,22 +145,11 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
     """
     del options
     plan = tabular.plan(run, ledger)
-    path = tabular.place(run, target, SUFFIXES, "")
-    new = tabular.scratch(path)
-    if path == target and path.suffix in SUFFIXES:
-        _write(new, run, plan, list(run.groups))
-        new.replace(path)
-        return path
-    plan.about["folder"] = True
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    for group, stem in file_stems(run.groups).items():
-        _write(new / f"{stem}.parquet", run, plan, [group])
-    if not run.groups:
-        _write(new / "metrics.parquet", run, plan, [])
-    shutil.rmtree(path, ignore_errors=True)
-    new.rename(path)
-    return path
+
+    def write_table(path: Path, groups: list[str]) -> None:
+        _write(path, run, plan, groups)
+
+    return layout.write(run, target, SUFFIXES, plan, write_table)
 
 
 def _write(path: Path, run: RunReader, plan: Plan, groups: list[str]) -> None:

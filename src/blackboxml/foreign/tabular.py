@@ -16,7 +16,6 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from blackboxml.errors import ConversionError
 from blackboxml.foreign import delimited
 from blackboxml.foreign.hyperparameters import read_yaml
 from blackboxml.foreign.values import Names, document, number, recall, to_medium
@@ -29,7 +28,7 @@ from blackboxml.interchange import (
     count_as,
     fingerprint,
 )
-from blackboxml.model import INT64_MAX, SCRATCH
+from blackboxml.model import INT64_MAX
 from blackboxml.naming import distinct
 
 if TYPE_CHECKING:
@@ -236,59 +235,6 @@ def _label(name: str, taken: set[str]) -> str:
     return label
 
 
-def place(run: RunReader, target: Path, suffixes: Collection[str], suffix: str) -> Path:
-    """Return where a run goes: the target if it has a suffix, else a place of its own in it.
-
-    Args:
-        run: The run.
-        target: What the user gave.
-        suffixes: Those of a file.
-        suffix: Of the place in a folder; empty for a folder.
-
-    Raises:
-        ConversionError: If the target is a file and holds something else.
-    """
-    if target.suffix in suffixes:
-        if target.exists() and not holds(run, target):
-            raise ConversionError(f"{target} holds something else; give another name, or a folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
-    target.mkdir(parents=True, exist_ok=True)
-
-    def is_taken(name: str) -> bool:
-        path = target / f"{name}{suffix}"
-        return path.exists() and not holds(run, path)
-
-    return target / f"{distinct(run.path.name, is_taken)}{suffix}"
-
-
-def beside(path: Path) -> Path:
-    """Return where the `about` of a file or folder is that cannot hold it itself."""
-    return path / "about.json" if path.is_dir() else path.with_name(f"{path.name}.about.json")
-
-
-def holds(run: RunReader, path: Path) -> bool:
-    """Tell whether a place holds an export of a run: its id stands in an `about`."""
-    below = path.iterdir() if path.is_dir() else [beside(path)]
-    return any(run.id in _head(each) for each in (path, *below))
-
-
-def _head(path: Path) -> str:
-    """Return the beginning and the end of a file as text; empty if it is none."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(2**16)
-            file.seek(max(0, path.stat().st_size - 2**20))
-            return (data + file.read()).decode("latin-1")
-    except OSError:
-        return ""
-
-
-def scratch(path: Path) -> Path:
-    """Return where something is written that is renamed when it is whole."""
-    return path.with_name(f"{SCRATCH}{path.name}")
-
-
 def rows(run: RunReader, group: str, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """Yield the effective rows of a group as values of some columns, None where there is none."""
     for piece in run.pieces(group):
@@ -483,19 +429,30 @@ def to_time(value: Any) -> float | None:
 
 def foreign_run(
     path: Path,
-    digest: str,
-    files: list[Path],
-    items: Callable[[Ledger], Iterator[Item]],
-    about: Mapping[str, Any] | None,
+    tables: Sequence[Path],
+    about: dict[str, Any] | None,
+    read: Callable[[Path, dict[str, Any] | None, Ledger], Iterator[Item]],
+    beside: Sequence[Path] = (),
 ) -> ForeignRun:
-    """Return the run of tables, with what was kept about it if it was exported."""
+    """Return the run of tables.
 
-    def described(ledger: Ledger) -> Iterator[Item]:
-        yield from items(ledger)
+    Args:
+        path: The table, or their folder.
+        tables: All of them.
+        about: What was kept about the run, if it was exported.
+        read: Yields the items of a table, being given `about` too.
+        beside: Further files that belong to it.
+    """
+
+    def items(ledger: Ledger) -> Iterator[Item]:
+        for table in tables:
+            yield from read(table, about, ledger)
         for metric, said in (about or {}).get("descriptions", {}).items():
             yield Description(metric, said.get("unit"), said.get("description"))
 
-    run = ForeignRun(str(path), "", digest, path.resolve().stem, described, files=files)
+    files = [*tables, *beside]
+    name = path.resolve().stem
+    run = ForeignRun(str(path), "", fingerprint(files), name, items, files=files)
     if about is not None:
         recall(run, about["run"])
     return run
