@@ -43,7 +43,8 @@ from blackboxml import open_run
 from blackboxml.config import encode_config
 from blackboxml.conversion import convert
 from blackboxml.converters import tensorboard
-from blackboxml.converters.tensorboard import records, scalars
+from blackboxml.converters.tensorboard import scalars
+from blackboxml.foreign.tensorboard import records
 from blackboxml.interchange import Description, Ledger, Medium, Point, Restart
 from blackboxml.writer import RunWriter
 

@@ -130,7 +130,7 @@ def _event_files(folder: Path) -> list[Path]:
 
 def _is_event_file(path: Path) -> bool:
     """Tell whether a file is named as an event file, or begins as one."""
-    from blackboxml.converters.tensorboard import messages
+    from blackboxml.foreign.tensorboard import messages
 
     if _MARK in path.name:
         return not path.name.endswith(_EMPTY_PROFILE)
@@ -184,7 +184,7 @@ def _own_ids(files: list[Path]) -> set[str]:
 
 def _run(source: Path, key: str, name: str, files: dict[int, list[Path]]) -> ForeignRun:
     """Return the run that event files hold, those of further ranks beside those of rank 0."""
-    from blackboxml.converters.tensorboard import hparams
+    from blackboxml.foreign.tensorboard import hparams
 
     every = [file for part in files.values() for file in part]
     descriptions: list[Description] = []
@@ -226,7 +226,7 @@ def _items(
 
 def _first_events(path: Path) -> Iterator[Any]:
     """Yield the first few events of a file, as far as they are good."""
-    from blackboxml.converters.tensorboard import messages, records
+    from blackboxml.foreign.tensorboard import messages, records
 
     for data in records.first_records(path, _FIRST):
         yield messages.read_event(data)
@@ -234,7 +234,7 @@ def _first_events(path: Path) -> Iterator[Any]:
 
 def _describe_file(path: Path, run: ForeignRun) -> dict[str, Any]:
     """Return what an event file says about itself; the first of all is the start of the run."""
-    from blackboxml.converters.tensorboard import messages
+    from blackboxml.foreign.tensorboard import messages
 
     said: dict[str, Any] = {"name": path.name}
     try:

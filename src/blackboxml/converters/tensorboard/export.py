@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 import numpy as np
 
 from blackboxml.config import encode_config
-from blackboxml.converters.tensorboard import hparams, messages, scalars
-from blackboxml.converters.tensorboard.messages import member
-from blackboxml.converters.tensorboard.records import frame
+from blackboxml.converters.tensorboard import scalars
 from blackboxml.errors import FormatError
+from blackboxml.foreign.tensorboard import hparams, messages
+from blackboxml.foreign.tensorboard.messages import member
+from blackboxml.foreign.tensorboard.records import frame
 from blackboxml.foreign.values import from_npy, to_npy
 from blackboxml.interchange import count_as, flatten
 from blackboxml.model import SCRATCH

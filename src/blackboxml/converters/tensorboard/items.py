@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blackboxml.converters.tensorboard import messages, records, scalars
+from blackboxml.converters.tensorboard import scalars
 from blackboxml.converters.tensorboard.media import PROTO, SILENT, Media
+from blackboxml.converters.tensorboard.page import Page, Start
+from blackboxml.foreign.tensorboard import messages, records
 from blackboxml.foreign.values import Names
 from blackboxml.interchange import Description, Medium, Point, Restart
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from blackboxml.converters.tensorboard.messages import Event, Metadata
+    from blackboxml.foreign.tensorboard.messages import Event, Metadata
     from blackboxml.interchange import Item, Ledger
 
 _UNDERSTOOD: Final = frozenset(["", "scalars", "text", "images", "histograms", "audio"])
@@ -46,86 +48,6 @@ def read_items(
                 yield from stream.read(path)
             except OSError as error:
                 ledger.unreadable("event", f"the system refuses: {error.strerror}", where=str(path))
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """A session began here, at a step; see `SessionLog.START`."""
-
-    step: int
-
-
-class _Page:
-    """The items of a chunk, record by record.
-
-    Most records hold one number: these stand in columns, and become points one at a time, because
-    many objects that live together cost more than those that go at once.
-
-    Attributes:
-        steps: Their steps.
-        times: Unix seconds.
-        names: Names of the metrics; None for a record that stands in `others`.
-        values: The numbers.
-        others: Lists of items.
-        highest: The highest step; None where a session begins, for then it depends on the place.
-        latest: The last time.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.steps = np.zeros(size, np.int64)
-        self.times = np.zeros(size)
-        self.names = np.full(size, None, object)
-        self.values = np.zeros(size, object)
-        self.others: list[Any] = [None] * size
-        self.highest: int | None = np.iinfo(np.int64).min
-        self.latest = -math.inf
-
-    def place(self, batch: scalars.Batch, names: list[tuple[str, ...]], rank: int) -> None:
-        """Put the points of a batch where they belong."""
-        rows = batch.rows
-        if len(batch.values) == 1:
-            self.steps[rows], self.times[rows] = batch.steps, batch.times
-            self.names[rows] = np.array([name for (name,) in names], object)[batch.which]
-            self.values[rows] = batch.values[0]
-        else:
-            columns = (rows, batch.steps, batch.times, batch.which, *batch.values)
-            for row, step, time, k, *values in zip(*(c.tolist() for c in columns), strict=True):
-                metrics = dict(zip(names[k], values, strict=True))
-                self.others[row] = [Point(step, time, metrics, None, rank)]
-        self.note(int(batch.steps.max()), float(batch.times.max()))
-
-    def note(self, step: int, time: float) -> None:
-        """Remember how far the points came."""
-        self.latest = max(self.latest, time)
-        if self.highest is not None:
-            self.highest = max(self.highest, step)
-
-    def highest_of(self, begin: int, end: int) -> int | None:
-        """Return the highest step among some records."""
-        rows = slice(begin, end)
-        named = self.names[rows] != None  # noqa: E711 - of each
-        steps = self.steps[rows][named].tolist()
-        steps += [
-            one.step
-            for items in self.others[rows]
-            for one in items or ()
-            if isinstance(one, Point | Medium)
-        ]
-        return max(steps, default=None)
-
-    def firsts(self) -> dict[str, tuple[int, float | None]]:
-        """Return step and time of the first point of each metric, unless a session begins here."""
-        found: dict[str, tuple[int, float | None]] = {}
-        columns = (self.names.tolist(), self.steps.tolist(), self.times.tolist(), self.others)
-        for name, step, time, items in zip(*columns, strict=True):
-            if name is not None:
-                found.setdefault(name, (step, time))
-            for one in items or ():
-                if isinstance(one, _Start):
-                    return {}
-                for metric in one.metrics if isinstance(one, Point) else ():
-                    found.setdefault(metric, (one.step, one.time))
-        return found
 
 
 @dataclass(slots=True)
@@ -156,7 +78,7 @@ class _Stream:
             if look_back:
                 yield from self._look_back(page)
                 look_back = False
-            yield from self._in_order(page)
+            yield from self._in_order(page, len(chunk.starts))
             self.latest = max(self.latest, page.latest)
         if not path.stat().st_size:
             self.ledger.unreadable("event", "the file is empty", where=self.path)
@@ -167,9 +89,9 @@ class _Stream:
 
     # -- a chunk
 
-    def _decode(self, chunk: records.Chunk) -> _Page:
+    def _decode(self, chunk: records.Chunk) -> Page:
         """Return the items of the records of a chunk."""
-        page = _Page(len(chunk.starts))
+        page = Page(len(chunk.starts), self.media.rank)
         slow: list[tuple[int, bytes]] = []
         for group in records.groups(chunk, scalars.LEAST, self.report):
             if not isinstance(group, records.Group):
@@ -180,9 +102,7 @@ class _Stream:
                 self._place(batch, page)
             slow += [(int(group.rows[at]), group.columns[:, at].tobytes()) for at in left.tolist()]
         for row, data in sorted(slow):
-            if (point := self._plain(data)) is not None:
-                page.others[row] = [point]
-                page.note(point.step, cast("float", point.time))
+            if self._place_plain(row, data, page):
                 continue
             try:
                 event = messages.read_event(data)
@@ -196,11 +116,11 @@ class _Stream:
                 page.highest = None
         return page
 
-    def _plain(self, data: bytes) -> Point | None:
-        """Return the point that an event of floats alone is."""
+    def _place_plain(self, row: int, data: bytes, page: Page) -> bool:
+        """Put the point where it belongs that an event of floats alone is, if it is one."""
         found = scalars.read_plain(data)
         if found is None or not math.isfinite(found[0]):
-            return None
+            return False
         time, step, numbers = found
         metrics = {}
         for tag, number in numbers.items():
@@ -212,14 +132,15 @@ class _Stream:
             metrics[name] = number
         if self.several:
             self._note(metrics, step)
-        return Point(step, time, metrics, None, self.media.rank)
+        page.place_point(row, step, time, metrics)
+        return True
 
-    def _place(self, batch: scalars.Batch, page: _Page) -> None:
+    def _place(self, batch: scalars.Batch, page: Page) -> None:
         """Put the points of a batch where they belong."""
         if not len(batch.rows):
             return
         names = [self._learn_layout(layout) for layout in batch.layouts]
-        page.place(batch, names, self.media.rank)
+        page.place(batch, names)
         if self.several:
             most = np.full(len(names), np.iinfo(np.int64).min)
             np.maximum.at(most, batch.which, batch.steps)
@@ -238,27 +159,23 @@ class _Stream:
         for name in names:
             self.last[name] = max(step, self.last.get(name, step))
 
-    def _in_order(self, page: _Page) -> Iterator[Item]:
+    def _in_order(self, page: Page, size: int) -> Iterator[Item]:
         """Yield the items of a chunk, with restarts where sessions began."""
-        rank = self.media.rank
-        columns = (page.names, page.steps, page.times, page.values)
-        lists = [column.tolist() for column in columns]
-        begin = 0
-        for name, step, time, value, (at, items) in zip(
-            *lists, enumerate(page.others), strict=True
-        ):
-            if name is not None:
-                yield Point(step, time, {name: value}, None, rank)
-            for one in items or ():
-                if not isinstance(one, _Start):
+        begin = session = 0
+        for at, items in sorted(page.others.items()):
+            yield from page.points(begin, at)
+            begin = at + 1
+            for one in items:
+                if not isinstance(one, Start):
                     yield one
                     continue
-                self._climb(page.highest_of(begin, at))
-                begin = at
+                self._climb(page.highest_of(session, at))
+                session = at
                 if self.highest is not None and self.highest >= one.step:
                     yield self._restart(one.step)
+        yield from page.points(begin, size)
         is_plain = page.highest is not None
-        self._climb(page.highest if is_plain else page.highest_of(begin, len(page.others)))
+        self._climb(page.highest if is_plain else page.highest_of(session, size))
 
     def _climb(self, step: int | None) -> None:
         """Take note of the highest step."""
@@ -269,7 +186,7 @@ class _Stream:
         self.highest = None if self.highest is None else min(self.highest, step - 1)
         return Restart(step)
 
-    def _look_back(self, page: _Page) -> Iterator[Item]:
+    def _look_back(self, page: Page) -> Iterator[Item]:
         """Yield a restart if the first points of a file go back behind those of earlier files."""
         back = [
             step
@@ -306,7 +223,7 @@ class _Stream:
                 said = messages.blobs(event.data)
                 status = _SESSION.get(messages.integers(event.data).get(1, 0), "STATUS_UNSPECIFIED")
                 if status == "START":
-                    yield _Start(event.step)
+                    yield Start(event.step)
                 texts = {2: "checkpoint_path", 3: "msg"}
                 more = {
                     word: messages.text(said[key]) for key, word in texts.items() if key in said

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blackboxml.converters.tensorboard import messages
+from blackboxml.foreign.tensorboard import messages
 from blackboxml.foreign.values import NPY, to_npy
 from blackboxml.interchange import Medium
 from blackboxml.model import INT64_MAX
@@ -17,7 +17,7 @@ from blackboxml.model import INT64_MAX
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from blackboxml.converters.tensorboard.messages import Event, Tensor, Value
+    from blackboxml.foreign.tensorboard.messages import Event, Tensor, Value
     from blackboxml.foreign.values import Names
     from blackboxml.interchange import Ledger
 

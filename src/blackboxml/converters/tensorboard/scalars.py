@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from blackboxml.converters.tensorboard import messages
-from blackboxml.converters.tensorboard.records import FOOT, HEAD, seal_records
+from blackboxml.foreign.tensorboard import messages
+from blackboxml.foreign.tensorboard.records import FOOT, HEAD, seal_records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from blackboxml.converters.tensorboard.messages import Metadata, Value
-    from blackboxml.converters.tensorboard.records import Group
+    from blackboxml.foreign.tensorboard.messages import Metadata, Value
+    from blackboxml.foreign.tensorboard.records import Group
 
     Array: TypeAlias = npt.NDArray[Any]
     Bools: TypeAlias = npt.NDArray[np.bool_]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blackboxml.converters.tensorboard import messages
-from blackboxml.converters.tensorboard.messages import (
+from blackboxml.foreign.tensorboard import messages
+from blackboxml.foreign.tensorboard.messages import (
     LENGTH,
     blobs,
     doubles,
@@ -23,13 +23,13 @@ from blackboxml.converters.tensorboard.messages import (
     member,
     text,
 )
-from blackboxml.converters.tensorboard.records import CHUNK, is_intact, read_chunks
+from blackboxml.foreign.tensorboard.records import CHUNK, is_intact, read_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from blackboxml.converters.tensorboard.messages import Metadata, View
+    from blackboxml.foreign.tensorboard.messages import Metadata, View
 
 HPARAMS: Final = "hparams"
 OWN: Final = "blackbox"

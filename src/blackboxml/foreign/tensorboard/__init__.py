@@ -1,0 +1,1 @@
+"""TensorBoard's event files: their records, and the messages in these."""
