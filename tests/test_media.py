@@ -5,10 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +12,6 @@ import pytest
 
 from blackboxml import RunWriter, open_run, validate
 from blackboxml.errors import FormatError, MetricError, RunStateError, WriteError
-from blackboxml.media_recorder import MOST_WAITING
 from blackboxml.pack import pack
 from blackboxml.seal import seal
 from tests.validation.runs import flipped
@@ -24,6 +19,9 @@ from tests.validation.runs import flipped
 if TYPE_CHECKING:
     from pathlib import Path
 
+NESTED: list[object] = []
+for _ in range(61):
+    NESTED = [NESTED]
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(60)
 
 
@@ -126,8 +124,8 @@ def test_ranks_have_their_own_media(tmp_path: Path) -> None:
     ("arguments", "error"),
     [
         ({"name": "a/", "value": 1}, "begins or ends"),
-        ({"name": "a"}, "one of value, data and path"),
-        ({"name": "a", "value": 1, "data": b""}, "one of value, data and path"),
+        ({"name": "a"}, "one of value, data, path, reference"),
+        ({"name": "a", "value": 1, "data": b""}, "one of value, data, path, reference"),
         ({"name": "a", "value": 1, "step": 0.5}, "step"),
         ({"name": "a", "value": object()}, "'a' cannot be stored as JSON"),
         ({"name": "a", "value": {"b": [{1: 2}]}}, "'a' cannot be stored as JSON"),
@@ -140,6 +138,20 @@ def test_ranks_have_their_own_media(tmp_path: Path) -> None:
             "one edge more",
         ),
         ({"name": "a", "kind": "table", "value": {"columns": ["b"], "rows": [[]]}}, "row 0"),
+        ({"name": "a", "kind": "event", "value": {"\ud800": None}}, "no valid text"),
+        ({"name": "a", "kind": "event", "value": NESTED}, "deeper than 60 levels"),
+        ({"name": "a", "kind": "event", "value": [None, NESTED]}, "deeper than 60 levels"),
+        ({"name": "a", "path": "/nowhere"}, "cannot be read"),
+        ({"name": "a", "data": b"", "entry": ""}, "entry"),
+        ({"name": "a", "data": b"", "dims": ["b"]}, "names for an array"),
+        ({"name": "a", "kind": "array", "data": b"", "dims": ["b", "b"]}, "wanted names"),
+        ({"name": "a", "kind": "array", "data": b"", "dims": ["draw"]}, "cannot be called so"),
+        ({"name": "a", "kind": "array", "data": b"", "dims": ["a b"]}, "cannot be called so"),
+        ({"name": "a", "reference": {"uri": "file:///a"}}, "reference of the text"),
+        ({"name": "a", "kind": "artifact", "reference": {"uri": "a b"}}, "absolute URI"),
+        ({"name": "a", "kind": "artifact", "reference": {"url": "a:b"}}, "reference"),
+        ({"name": "a", "kind": "artifact", "reference": {"uri": "a:b", "bytes": -1}}, "bytes"),
+        ({"name": "a", "kind": "artifact", "reference": {"uri": "a:b", "sha256": "0"}}, "SHA"),
     ],
 )
 def test_what_cannot_be_stored_is_refused(
@@ -226,111 +238,3 @@ def test_a_damaged_file_is_not_given(path: Path, tmp_path: Path, harm: str) -> N
     with pytest.raises(FormatError, match="train_sample-5"):
         run.load(record)
     assert "BB-MED-011" in {problem.rule for problem in validate(path).problems}
-
-
-@pytest.mark.rule("BB-MED-007")
-def test_a_kill_leaves_no_record_of_a_file_that_is_not_there(tmp_path: Path) -> None:
-    code = """
-        import sys
-        from blackboxml import RunWriter
-        writer = RunWriter.create(sys.argv[1], "killed")
-        print(writer.path, flush=True)
-        for step in range(10**6):
-            writer.log_media("a", "artifact", step, data=bytes([step % 256]) * 5000)
-            print(step, flush=True)
-    """
-    for wait in (1, 7, 20):
-        child = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code), tmp_path], stdout=subprocess.PIPE
-        )
-        assert child.stdout is not None
-        run_path = child.stdout.readline().decode().strip()
-        acknowledged = [int(child.stdout.readline()) for _ in range(wait)][-1]
-        child.send_signal(signal.SIGKILL)
-        rest = child.stdout.read().split(b"\n")[:-1]
-        acknowledged = max([acknowledged, *map(int, rest)])
-        child.wait()
-        child.stdout.close()
-        run = open_run(run_path)
-        found = list(run.media())
-        assert [each.step for each in found] == list(range(len(found)))
-        assert len(found) > acknowledged
-        for each in found:
-            assert run.load(each) == bytes([each.step % 256]) * 5000
-
-
-def test_media_that_need_not_wait_are_recorded_together_and_in_order(tmp_path: Path) -> None:
-    writer = RunWriter.create(tmp_path, "gathered")
-    folder = writer.path / "media"
-    for step in range(MOST_WAITING + 2):
-        writer.log_media("a", "artifact", step, data=b"%d" % step, wait=False)
-    named = [name for name in os.listdir(folder) if not name.startswith(".tmp-")]
-    assert len(named) >= MOST_WAITING  # as many as may wait do not
-    writer.log_media("b", "text", 1, value="another name waits for nothing")
-    writer.log_media("a", "text", 7, value="the same name waits for the files before it")
-    writer.log_media("a", "artifact", 8, data=b"8", wait=False)
-    writer.rewind(8)
-    writer.log_media("c", "artifact", 9, data=b"9", wait=False)
-    writer.finish()
-    run = open_run(writer.path)
-    found = [each for each in run.media("all") if each.name == "a"]
-    assert [each.step for each in found] == [*range(MOST_WAITING + 2), 7, 8]
-    assert all(run.load(each) == b"%d" % each.step for each in found if each.file)
-    assert [each.step for each in run.media() if each.kind == "artifact"] == [*range(8), 9]
-    assert not [name for name in os.listdir(folder) if name.startswith(".tmp-")]
-    assert validate(writer.path).ok
-
-
-@pytest.mark.rule("BB-MED-007")
-def test_a_kill_takes_no_more_than_the_media_of_the_last_second(tmp_path: Path) -> None:
-    code = """
-        import sys, time
-        from blackboxml import RunWriter
-        writer = RunWriter.create(sys.argv[1], "killed")
-        print(writer.path, flush=True)
-        for step in range(10):
-            writer.log_media("a", "artifact", step, data=bytes([step]) * 5000, wait=False)
-        while len((writer.path / "media.jsonl").read_bytes().splitlines()) < 11:
-            time.sleep(0.01)
-        for step in range(10, 10**6):
-            writer.log_media("a", "artifact", step, data=bytes([step % 256]) * 5000, wait=False)
-            print(step, flush=True)
-    """
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code), tmp_path], stdout=subprocess.PIPE
-    )
-    assert child.stdout is not None
-    run_path = child.stdout.readline().decode().strip()
-    assert child.stdout.readline() == b"10\n"
-    child.send_signal(signal.SIGKILL)
-    child.stdout.read()
-    child.wait()
-    child.stdout.close()
-    run = open_run(run_path)
-    found = list(run.media())
-    assert [each.step for each in found] == list(range(len(found)))
-    assert len(found) >= 10
-    for each in found:
-        assert run.load(each) == bytes([each.step % 256]) * 5000
-    assert run.status == "crashed"
-
-
-def test_a_file_that_is_gone_before_it_was_synced_is_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    writer = RunWriter.create(tmp_path, "robbed")
-    for step in range(3):
-        writer.log_media("a", "artifact", step, data=b"x", wait=False)
-    scratch = min((writer.path / "media").iterdir())
-    scratch.unlink()
-    writer.sync()
-    writer.finish()
-    run = open_run(writer.path)
-    assert len(list(run.media())) == 2
-    assert "training goes on" in caplog.text
-    assert (writer.path / "media.jsonl").read_text().count('"gap"') == 1
-
-    strict = RunWriter.create(tmp_path, "strict", strict=True)
-    strict.log_media("a", "artifact", 0, data=b"x", wait=False)
-    assert len(list(open_run(strict.path).media())) == 1  # whoever wants to be told waits
-    strict.finish()

@@ -223,7 +223,7 @@ class Directory:
         try:
             try:
                 write_all(descriptor, data)
-                _sync(descriptor)
+                sync_file(descriptor)
             finally:
                 os.close(descriptor)
             self.rename(temporary, name)
@@ -278,6 +278,16 @@ class Directory:
             self.remove(scratch)
             return name
 
+    def link(self, source: str | os.PathLike[str], name: str) -> bool:
+        """Give a file elsewhere a name here too; tell whether the file system can do that."""
+        try:
+            os.link(source, name, dst_dir_fd=self.fd)
+        except OSError as error:
+            if error.errno in {errno.EXDEV, errno.EMLINK, *_LINKS_UNSUPPORTED}:
+                return False
+            raise
+        return True
+
     def rename(self, old: str, new: str) -> None:
         """Rename inside the directory; the new name is replaced if it exists."""
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
@@ -306,10 +316,10 @@ class Directory:
 
     def sync(self) -> None:
         """Make the names in the directory durable, where the file system can."""
-        _sync(self.fd)
+        sync_file(self.fd)
 
 
-def _sync(descriptor: int) -> None:
+def sync_file(descriptor: int) -> None:
     """Make a file or directory durable, on a file system that can."""
     try:
         os.fsync(descriptor)

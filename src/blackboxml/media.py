@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from blackboxml.errors import FormatError, JournalError, Problem, UnsafePathError
+from blackboxml.errors import FormatError, JournalError, MetricError, Problem, UnsafePathError
 from blackboxml.files import check_relative
+from blackboxml.medium import check_dims, check_reference
 from blackboxml.merge import Cuts, find_journals
 from blackboxml.model import LIMITS, Limits, MediaRecord, Record, Rewind, View
 from blackboxml.scan import REPAIR, Scan
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FOLDERS = ("media/", "artifacts/")
 """Where a file of a medium may lie."""
+
+_TEXTS = ("name", "kind", "file", "sha256", "media_type", "entry")
 
 
 def read_media(
@@ -68,11 +71,14 @@ def load_file(directory: Directory, record: MediaRecord, limit: int) -> bytes:
         limit: Most bytes that are accepted.
 
     Raises:
-        ValueError: If the medium has a value and no file.
+        ValueError: If the medium has no file.
         FormatError: If the file is missing, is a link, or is not the one that was recorded.
     """
     if record.file is None:
-        message = f"{record.name!r:.80} at step {record.step} has no file; its value is there"
+        where = "its value is there"
+        if record.reference is not None:
+            where = f"it is at {record.reference['uri']!r:.200}"
+        message = f"{record.name!r:.80} at step {record.step} has no file; {where}"
         raise ValueError(message)
     try:
         data = directory.read(record.file, limit)
@@ -123,14 +129,18 @@ def _interpret(document: dict[str, Any], rank: int, attempt: int) -> MediaRecord
     if not isinstance(medium, dict) or type(step) is not int:
         message = "a record of a medium needs a step, and `media` as an object"
         raise JournalError(message, "BB-MED-003")
-    texts = {key: medium.get(key) for key in ("name", "kind", "file", "sha256", "media_type")}
+    texts = {key: medium.get(key) for key in _TEXTS}
     for key, text in texts.items():
         if not isinstance(text, str) and (text is not None or key in {"name", "kind"}):
             message = f"`{key}` of a medium is {text!r:.80}, wanted text"
             raise JournalError(message, "BB-MED-003")
     size = medium.get("bytes")
-    if ("value" in medium) is ("file" in medium) or ("file" in medium and type(size) is not int):
-        message = f"the medium {texts['name']!r:.80} has neither `file` and `bytes` nor `value`"
+    given = sum(key in medium for key in ("value", "file", "reference"))
+    if given != 1 or ("file" in medium and type(size) is not int):
+        message = (
+            f"the medium {texts['name']!r:.80} has not one of `value`, `file` with `bytes`, and "
+            "`reference`"
+        )
         raise JournalError(message, "BB-MED-005")
     if texts["file"] is not None:
         try:
@@ -140,17 +150,30 @@ def _interpret(document: dict[str, Any], rank: int, attempt: int) -> MediaRecord
         if not texts["file"].startswith(FOLDERS):
             message = f"{texts['file']} lies neither below media/ nor below artifacts/"
             raise JournalError(message, "BB-MED-006")
+    name, kind = str(texts["name"]), str(texts["kind"])
+    try:
+        dims = check_dims(name, kind, medium["dims"]) if "dims" in medium else []
+    except MetricError as error:
+        raise JournalError(str(error), "BB-MED-013") from None
+    try:
+        known = medium.get("reference")
+        reference = None if known is None else check_reference(name, kind, known)
+    except MetricError as error:
+        raise JournalError(str(error), "BB-MED-015") from None
     return MediaRecord(
         seq=document["seq"],
         step=step,
         time=document["time"],
         rank=rank,
         attempt=attempt,
-        name=str(texts["name"]),
-        kind=str(texts["kind"]),
+        name=name,
+        kind=kind,
         value=medium.get("value"),
         file=texts["file"],
         bytes=size,
         sha256=texts["sha256"],
         media_type=texts["media_type"],
+        reference=reference,
+        dims=tuple(dims),
+        entry=texts["entry"],
     )

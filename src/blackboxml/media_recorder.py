@@ -1,7 +1,7 @@
 """Recording media: the file first, whole under its final name, and then the record that names it.
 
-A caller that need not wait leaves its file under a scratch name, with the files before it. They are
-synced together, which costs about as much as syncing one, and then named and recorded in order.
+So a kill loses no medium that was recorded. Files are synced as records are, in the background and
+before the journal that names them: many at once, because a disk that syncs one syncs others too.
 
 A medium whose file cannot be written is left out, with a warning and a `gap` in the journal: it
 may be too large to wait in memory as a record does.
@@ -11,37 +11,33 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import logging
 import os
 import re
 import secrets
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from time import time as now
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import orjson
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from blackboxml import naming
-from blackboxml.errors import MetricError, WriteError
-from blackboxml.files import write_all
-from blackboxml.medium import value_fault
+from blackboxml.errors import MetricError, UnsafePathError, WriteError
+from blackboxml.files import sync_file, write_all
+from blackboxml.medium import DEEPEST, check_dims, check_entry, check_reference, take_value
 from blackboxml.metric import read_step, read_time
 from blackboxml.model import SCRATCH
 from blackboxml.recorder import Recorder
-from blackboxml.scalar import spell, to_number
+from blackboxml.scan import deeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from blackboxml.files import Directory
+    from blackboxml.medium import Content
     from blackboxml.recorder import Sync
 
 logger = logging.getLogger("blackboxml")
-
-LARGEST_VALUE: Final = 64 * 2**10
-"""A value of more bytes than this goes into a file (BB-MED-009)."""
 
 _SUFFIXES: Final = {
     "application/json": ".json",
@@ -55,28 +51,11 @@ _SUFFIXES: Final = {
     "text/csv": ".csv",
     "text/plain": ".txt",
 }
-_JSON_FILES: Final = frozenset(["figure", "artifact"])
-"""Kinds that are in files alone, of which one may be JSON."""
-
 _BLOCK: Final = 2**20
 _STEM_CHARACTERS: Final = 64
 
-MOST_WAITING: Final = 256
-"""Files that wait to be synced together; a caller that brings one more waits for them."""
-
-MOST_WAITING_BYTES: Final = 64 * 2**20
 _SYNCS_AT_ONCE: Final = 16
-
-
-class _Draft(NamedTuple):
-    """A medium whose file lies in its folder under a scratch name."""
-
-    folder: str
-    scratch: str
-    stem: str
-    suffix: str
-    members: dict[str, Any]
-    medium: dict[str, Any]
+_ONE_OF: Final = ("value", "data", "path", "reference")
 
 
 class MediaRecorder:
@@ -97,13 +76,11 @@ class MediaRecorder:
         self._rank = rank
         self._open_directory = open_directory
         self._strict = strict
-        self._patient = strict or sync == "record"
-        self._warned = False
-        self._lock = threading.RLock()
-        self._settling = threading.RLock()
-        self._drafts: list[_Draft] = []
-        self._draft_bytes = 0
-        self._named: set[str] = set()
+        self._sync_mode = sync
+        self._warned: set[str] = set()
+        self._refusal: OSError | None = None
+        self._syncing = threading.RLock()
+        self._unsynced: list[str] = []
         self.recorder = Recorder(
             f"the media of {label}",
             rank,
@@ -115,57 +92,33 @@ class MediaRecorder:
         )
         self.recorder.begin()
 
-    def record(
-        self,
-        name: str,
-        kind: str,
-        step: int,
-        *,
-        value: Any = None,
-        data: bytes | None = None,
-        path: str | os.PathLike[str] | None = None,
-        media_type: str | None = None,
-        folder: str = "media",
-        time: float | None = None,
-        wait: bool = True,
-    ) -> None:
+    def record(self, name: str, kind: str, step: int, content: Content) -> None:
         """Record a medium; see `RunWriter.log_media`."""
         naming.check_metric_name(name)
-        if sum(each is not None for each in (value, data, path)) != 1:
-            message = f"the medium {name!r:.80} takes one of value, data and path"
-            raise MetricError(message)
         members: dict[str, Any] = {"step": read_step(step)}
-        if time is not None:
+        if (time := content.get("time")) is not None:
             members["time"] = read_time(time)
-        medium: dict[str, Any] = {"name": name, "kind": kind}
-        if media_type is not None:
-            medium["media_type"] = media_type
-        if value is not None:
-            data = _take_value(medium, value)
-        if "value" in medium:
-            if name in self._named:  # media of one name stay in their order
-                self.settle()
-            self.recorder.event({**members, "media": medium})
-            return
-        members.setdefault("time", now())
-        stem, suffix = _stem(name, step, self._rank), _suffix(path, medium.get("media_type"))
-        try:
-            scratch, said = self._write(_parts(data, path), folder)
-        except OSError as error:
-            self._leave_out(name, step, error)
-            return
-        draft = _Draft(folder, scratch, stem, suffix, members, medium | said)
-        with self._lock:
-            self._drafts.append(draft)
-            self._draft_bytes += said["bytes"]
-            self._named.add(name)
-            full = len(self._drafts) >= MOST_WAITING or self._draft_bytes >= MOST_WAITING_BYTES
-        if wait or full or self._patient:
-            self.settle()
+        medium, data = _describe(name, kind, content)
+        path = content.get("path")
+        if data is not None or path is not None:
+            stem, suffix = _stem(name, step, self._rank), _suffix(path, medium.get("media_type"))
+            try:
+                with (
+                    _open_source(name, path, data) as source,
+                    self._open_directory().subfolder(content.get("folder", "media")) as below,
+                ):
+                    link = path if content.get("link") else None
+                    medium |= self._place(below, stem, suffix, source, link)
+            except OSError as error:
+                self._leave_out(name, step, error)
+                return
+        self._tell()
+        self.recorder.event({**members, "media": medium})
+        if "file" in medium and self._sync_mode != "record":
+            self._unsynced.append(medium["file"])
 
     def rewind(self, step: int) -> None:
         """Say that training went back to a step."""
-        self.settle()
         self.recorder.event({"rewind": {"step": step}})
 
     def sync(self) -> None:
@@ -174,7 +127,8 @@ class MediaRecorder:
         Raises:
             WriteError: If the file system refuses and `strict` is set.
         """
-        self.settle()
+        self._sync_files()
+        self._tell()
         self.recorder.sync()
 
     def tick(self) -> None:
@@ -183,89 +137,100 @@ class MediaRecorder:
         Raises:
             WriteError: If the file system refuses and `strict` is set.
         """
-        self.settle()
+        if self._sync_mode == "interval":
+            self._sync_files()
         self.recorder.tick()
 
     def close(self) -> None:
-        """Record what waits, sync and close.
+        """Sync and close.
 
         Raises:
             WriteError: If the file system refuses and `strict` is set.
         """
         try:
-            self.settle()
+            self._sync_files()
+            self._tell()
         finally:
             self.recorder.close()
 
     # -- files
 
-    def _write(self, parts: Iterator[bytes], folder: str) -> tuple[str, dict[str, Any]]:
-        """Write a file under a scratch name; return that, and what the record says of the content.
+    def _place(
+        self,
+        below: Directory,
+        stem: str,
+        suffix: str,
+        source: BinaryIO,
+        link: str | os.PathLike[str] | None,
+    ) -> dict[str, Any]:
+        """Bring a file into being in a folder of the run; return what the record says of it.
+
+        Args:
+            below: The folder.
+            stem: Name of the file without its suffix.
+            suffix: The rest of the name.
+            source: Its content.
+            link: A file that is not to be copied where the file system can link it.
 
         Raises:
             OSError: If the file system refuses.
         """
         scratch = f"{SCRATCH}{secrets.token_hex(8)}"
         digest, size = hashlib.sha256(), 0
-        with self._open_directory().subfolder(folder) as below:
-            try:
-                with os.fdopen(below.create(scratch), "wb", buffering=0) as file:
-                    for part in parts:
-                        write_all(file.fileno(), part)
-                        digest.update(part)
-                        size += len(part)
-            except BaseException:
+        try:
+            linked = link is not None and below.link(link, scratch)
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with ExitStack() as stack:
+                if linked:
+                    descriptor = os.open(scratch, flags, dir_fd=below.fd)
+                    source = stack.enter_context(os.fdopen(descriptor, "rb"))
+                else:
+                    descriptor = below.create(scratch)
+                    stack.callback(os.close, descriptor)
+                while part := source.read(_BLOCK):
+                    if not linked:
+                        write_all(descriptor, part)
+                    digest.update(part)
+                    size += len(part)
+                if self._sync_mode == "record":
+                    sync_file(descriptor)
+            name = below.settle(scratch, stem, suffix)
+        except BaseException:
+            with suppress(OSError):
                 below.remove(scratch)
-                raise
-        return scratch, {"bytes": size, "sha256": digest.hexdigest()}
+            raise
+        if self._sync_mode == "record":
+            below.sync()
+        return {"file": f"{below.path.name}/{name}", "bytes": size, "sha256": digest.hexdigest()}
 
-    def settle(self) -> None:
-        """Sync the files that wait, give them their names, and record them in order.
+    def _sync_files(self) -> None:
+        """Make the files durable that were recorded before this call, and their names."""
+        if not self._unsynced or not self.recorder.active:
+            return
+        with self._syncing:
+            count = len(self._unsynced)
+            names, self._unsynced[:count] = self._unsynced[:count], []
+            try:
+                run = self._open_directory()
+                _sync_all(run, names)
+                for folder in {name.partition("/")[0] for name in names}:
+                    with run.subfolder(folder) as below:
+                        below.sync()
+            except OSError as error:
+                self._refusal = error
+                if not self._strict:
+                    self._warn("sync", f"media of {self._label} may not survive a crash: {error}")
+
+    def _tell(self) -> None:
+        """Tell the caller that files could not be synced, where `strict` is set.
 
         Raises:
-            WriteError: If the file system refuses and `strict` is set.
+            WriteError: If it is, and they could not.
         """
-        with self._settling:
-            with self._lock:
-                drafts, self._drafts, self._draft_bytes = self._drafts, [], 0
-            if not drafts or not self.recorder.active:
-                return
-            try:
-                for draft, found in zip(drafts, self._place(drafts), strict=True):
-                    if isinstance(found, OSError):
-                        self._leave_out(draft.medium["name"], draft.members["step"], found)
-                    else:
-                        medium = draft.medium | {"file": f"{draft.folder}/{found}"}
-                        self.recorder.event({**draft.members, "media": medium})
-            finally:
-                with self._lock:
-                    self._named = {draft.medium["name"] for draft in self._drafts}
-
-    def _place(self, drafts: list[_Draft]) -> list[str | OSError]:
-        """Make files durable under their final names; return each name, or what came between."""
-        found: list[str | OSError] = []
-        folders: dict[str, Directory] = {}
-        try:
-            for folder in {draft.folder for draft in drafts}:
-                folders[folder] = self._open_directory().subfolder(folder)
-            for draft, refusal in zip(drafts, _sync_all(drafts, folders), strict=True):
-                below = folders[draft.folder]
-                try:
-                    if refusal is not None:
-                        raise refusal
-                    found.append(below.settle(draft.scratch, draft.stem, draft.suffix))
-                except OSError as error:
-                    with suppress(OSError):
-                        below.remove(draft.scratch)
-                    found.append(error)
-            for below in folders.values():
-                below.sync()
-        except OSError as error:
-            return [error] * len(drafts)
-        finally:
-            for below in folders.values():
-                below.close()
-        return found
+        error, self._refusal = self._refusal, None
+        if self._strict and error is not None:
+            message = f"cannot sync the media of {self._label}: {error.strerror or error}"
+            raise WriteError(error.errno or errno.EIO, message)
 
     def _leave_out(self, name: str, step: int, error: OSError) -> None:
         """Say once that a medium could not be kept, and mark the gap.
@@ -279,94 +244,90 @@ class MediaRecorder:
         self.recorder.event({"gap": {"records": 1, "reason": reason}})
         if self._strict:
             raise WriteError(error.errno or errno.EIO, message)
-        if not self._warned:
-            self._warned = True
-            logger.warning("%s; it is left out, and training goes on", message)
+        self._warn("write", f"{message}; it is left out, and training goes on")
+
+    def _warn(self, cause: str, message: str) -> None:
+        """Warn once for each cause."""
+        if cause not in self._warned:
+            self._warned.add(cause)
+            logger.warning("%s", message)
 
 
-def _sync_all(drafts: list[_Draft], folders: dict[str, Directory]) -> list[OSError | None]:
-    """Sync files, many at once: a disk that syncs one syncs others along with it."""
+def _sync_all(run: Directory, names: list[str]) -> None:
+    """Sync files, many at once: a disk that syncs one syncs others along with it.
 
-    def sync(draft: _Draft) -> OSError | None:
+    Raises:
+        OSError: The first refusal; the others are synced all the same.
+    """
+
+    def sync(name: str) -> OSError | None:
         try:
-            below = folders[draft.folder].fd
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(draft.scratch, flags, dir_fd=below)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with run.reading(name) as descriptor:
+                sync_file(descriptor)
+        except UnsafePathError as error:
+            return OSError(errno.ELOOP, str(error))
         except OSError as error:
             return error
         return None
 
-    if len(drafts) > 1:
+    refusals: list[OSError | None] = []
+    if len(names) > 1:
         from concurrent.futures import ThreadPoolExecutor
 
         # A process that shuts down begins no thread; what was synced already costs nothing again.
         with suppress(RuntimeError), ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
-            return list(pool.map(sync, drafts))
-    return [sync(draft) for draft in drafts]
+            refusals = list(pool.map(sync, names))
+    for refusal in refusals or map(sync, names):
+        if refusal is not None:
+            raise refusal
 
 
-def _plain(value: Any, name: str) -> Any:
-    """Return a value as JSON, numbers that are not finite spelled as in a journal.
-
-    Raises:
-        MetricError: If it holds something that JSON cannot.
-    """
-    match value:
-        case str():
-            try:
-                value.encode()
-            except UnicodeEncodeError as error:
-                message = f"the value of medium {name!r:.80} is no valid text: {error}"
-                raise MetricError(message) from None
-            return str(value)
-        case None | bool():
-            return value
-        case dict() if all(isinstance(key, str) for key in value):
-            return {str(key): _plain(each, name) for key, each in value.items()}
-        case list() | tuple():
-            return [_plain(each, name) for each in value]
-    try:
-        return spell(to_number(value))
-    except ValueError as error:
-        message = f"the value of medium {name!r:.80} cannot be stored as JSON: {error}"
-        raise MetricError(message) from None
-
-
-def _take_value(medium: dict[str, Any], value: Any) -> bytes | None:
-    """Put a value into a medium if it may stand there; return it as the content of a file if not.
+def _describe(name: str, kind: str, content: Content) -> tuple[dict[str, Any], bytes | None]:
+    """Return what a record says of a medium, but for its file; and the content of that.
 
     Raises:
-        MetricError: If it is nothing for its kind.
+        MetricError: If the medium cannot be stored.
     """
-    name, kind = medium["name"], medium["kind"]
-    plain = _plain(value, name)
-    text = orjson.dumps(plain)
-    fault = value_fault(kind, plain)
-    if fault is not None and kind not in _JSON_FILES:
-        message = f"the value of medium {name!r:.80} is no {kind}: {fault}"
+    medium: dict[str, Any] = {"name": name, "kind": kind}
+    if sum(content.get(key) is not None for key in _ONE_OF) != 1:
+        message = f"the medium {name!r:.80} takes one of {', '.join(_ONE_OF)}"
         raise MetricError(message)
-    if fault is None and len(text) <= LARGEST_VALUE:
-        medium["value"] = plain
-        return None
-    if kind == "text" and isinstance(plain, str):
-        medium.setdefault("media_type", "text/plain")
-        return plain.encode()
-    medium.setdefault("media_type", "application/json")
-    return text
+    data = content.get("data")
+    if (media_type := content.get("media_type")) is not None:
+        medium["media_type"] = media_type
+    if (dims := content.get("dims")) is not None:
+        medium["dims"] = check_dims(name, kind, dims)
+    if (entry := content.get("entry")) is not None:
+        medium["entry"] = check_entry(name, entry)
+    if (reference := content.get("reference")) is not None:
+        medium["reference"] = check_reference(name, kind, reference)
+    if content.get("value") is not None:
+        data = take_value(medium, content["value"])
+        if data is None and deeper(medium["value"], DEEPEST):
+            message = f"the value of medium {name!r:.80} nests deeper than {DEEPEST} levels"
+            raise MetricError(message)
+    return medium, data
 
 
-def _parts(data: bytes | None, path: str | os.PathLike[str] | None) -> Iterator[bytes]:
-    """Yield what is to be in the file."""
+@contextmanager
+def _open_source(
+    name: str, path: str | os.PathLike[str] | None, data: bytes | None
+) -> Iterator[BinaryIO]:
+    """Open what is to be in the file of a medium.
+
+    Raises:
+        MetricError: If the caller's file cannot be opened.
+    """
     if path is None:
-        yield data or b""
+        yield io.BytesIO(data or b"")
         return
-    with Path(path).open("rb") as file:
-        while part := file.read(_BLOCK):
-            yield part
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - an error of what is done with it is another
+    except OSError as error:
+        message = f"the file of medium {name!r:.80} cannot be read: {error}"
+        raise MetricError(message) from None
+    with file:
+        yield file
 
 
 def _stem(name: str, step: int, rank: int) -> str:

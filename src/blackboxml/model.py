@@ -57,6 +57,7 @@ class Limits:
         metrics_per_record: Members of `metrics` in one record.
         metric_names: Distinct metric names in a run.
         files: Files in a run.
+        folders: Folders within folders of a run.
         table_bytes: Decoded size of one table: rows × columns × 8 bytes.
         media_bytes: Size of one file of a medium that is read into memory.
     """
@@ -68,6 +69,7 @@ class Limits:
     metrics_per_record: int = 10_000
     metric_names: int = 100_000
     files: int = 1_000_000
+    folders: int = 64
     table_bytes: int = 2 * 2**30
     media_bytes: int = 2 * 2**30
 
@@ -111,11 +113,14 @@ class MediaRecord:
         attempt: Which start of the run wrote it, from 0.
         name: Its name, with its group as that of a metric.
         kind: `text`, `image`, `histogram`, …; one of a later version is given as it stands.
-        value: The thing itself, None where it is in a file.
-        file: Path of its file inside the run, None where there is a value.
-        bytes: Size of the file, None where there is a value.
+        value: The thing itself, None where it is in a file or outside the run.
+        file: Path of its file inside the run, None where there is none.
+        bytes: Size of the file, None where there is none.
         sha256: Digest of the file, None where it was not computed.
         media_type: Such as `image/png`, None where it was not said.
+        reference: `uri` of what is outside the run, with `bytes` and `sha256` if they are known.
+        dims: Names of the dimensions of an array, empty where they were not said.
+        entry: Which file of a folder it is, None where it was logged by itself.
     """
 
     seq: int
@@ -130,6 +135,9 @@ class MediaRecord:
     bytes: int | None = None
     sha256: str | None = None
     media_type: str | None = None
+    reference: dict[str, Any] | None = None
+    dims: tuple[str, ...] = ()
+    entry: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import time
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
 from blackboxml import naming, process, resumption
@@ -38,8 +38,10 @@ from blackboxml.version import __version__
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Mapping
+    from typing import Unpack
 
     from blackboxml.manifest import Manifest
+    from blackboxml.medium import Content
 
 logger = logging.getLogger("blackboxml")
 
@@ -63,6 +65,7 @@ class RunWriter:
         attempt: Which start of the run this is, from 0.
         manifest: What `run.json` says.
         log: Records one step; see `Recorder.log`.
+        log_points: Records many steps at once; see `Recorder.log_points`.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class RunWriter:
         self._sync_mode: Sync = sync
         self._media: MediaRecorder | None = None
         self.log = self._recorder.log
+        self.log_points = self._recorder.log_points
 
     # -- opening
 
@@ -266,7 +270,8 @@ class RunWriter:
         """Let the journals count again, before there is one that the tables do not know."""
         manifests.unseal(self.manifest)
         self.write_manifest()
-        self._documents.remove(SUMS)
+        if MANIFEST not in self._documents.owed:
+            self._documents.remove(SUMS)
 
     # -- recording
 
@@ -329,20 +334,9 @@ class RunWriter:
         return any(place is not None and place[0] == self.rank for place in places)
 
     def log_media(
-        self,
-        name: str,
-        kind: str,
-        step: int | None = None,
-        *,
-        value: Any = None,
-        data: bytes | None = None,
-        path: str | os.PathLike[str] | None = None,
-        media_type: str | None = None,
-        folder: Literal["media", "artifacts"] = "media",
-        time: float | None = None,
-        wait: bool = True,
+        self, name: str, kind: str, step: int | None = None, **content: Unpack[Content]
     ) -> None:
-        """Record something other than numbers; its file is durable when this returns.
+        """Record something other than numbers; it is in the kernel when this returns.
 
         A file that cannot be written is left out with one warning, and the journal has a gap.
 
@@ -351,17 +345,11 @@ class RunWriter:
             kind: `text`, `image`, `histogram`, `array`, `table`, `figure`, `graph`, `artifact`,
                 `event`, or another word.
             step: An int64; by default the step of the last point, or 0.
-            value: The thing itself as JSON; put into a file if it takes more than 64 KiB.
-            data: The content of its file.
-            path: The file, which is copied.
-            media_type: Such as `image/png`.
-            folder: Where the file goes.
-            time: Unix seconds; by default now.
-            wait: Wait until the file is durable. Otherwise it is, and is recorded, within about a
-                second, together with others: what is killed before has not recorded it.
+            **content: One of `value`, `data`, `path` and `reference`, and what else is to be said
+                of it; see `medium.Content`.
 
         Raises:
-            MetricError: If the name, the step or the value cannot be stored.
+            MetricError: If the name, the step or the value cannot be stored, or the file not read.
             RunStateError: If the run has ended.
             WriteError: If the file system refuses and `strict` is set.
         """
@@ -373,18 +361,7 @@ class RunWriter:
             return
         if step is None:
             step = max(self._recorder.next_step - 1, 0)
-        self._media_recorder().record(
-            name,
-            kind,
-            step,
-            value=value,
-            data=data,
-            path=path,
-            media_type=media_type,
-            folder=folder,
-            time=time,
-            wait=wait,
-        )
+        self._media_recorder().record(name, kind, step, content)
 
     def _media_recorder(self) -> MediaRecorder:
         """Return what records media; the first medium opens its journal."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from blackboxml.encoding import Encoded
+from blackboxml.npy import MEDIA_TYPE
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-NPY: Final = "application/x-npy"
-"""The media type of a `.npy` file."""
 
 
 def to_array(value: Any) -> npt.NDArray[Any]:
@@ -76,4 +74,4 @@ def encode_array(value: Any) -> Encoded:
         raise ValueError(f"numbers of type {array.dtype} differ between machines; give float64")
     file = io.BytesIO()
     np.lib.format.write_array(file, array, (1, 0), allow_pickle=False)
-    return Encoded("array", data=file.getvalue(), media_type=NPY)
+    return Encoded("array", data=file.getvalue(), media_type=MEDIA_TYPE)
