@@ -40,7 +40,7 @@ class Follower:
             scan = self._scan(journal)
             with self._directory.reading(journal.name) as descriptor:
                 last = next(read_tail(descriptor, journal.start, self._limits.line_bytes), None)
-                scan.offset = _committed(descriptor, journal.start, self._limits.line_bytes)
+                scan.offset = committed(descriptor, journal.start, self._limits.line_bytes)
             if last is not None:
                 with suppress(JournalError):
                     scan.expected = check_sequence(last)[0] + 1
@@ -69,7 +69,7 @@ class Follower:
         return self._scans[journal.name]
 
 
-def _committed(descriptor: int, start: int, line_bytes: int) -> int:
+def committed(descriptor: int, start: int, line_bytes: int) -> int:
     """Return the offset behind the last LF of a journal."""
     size = os.fstat(descriptor).st_size
     begin = max(start, size - 2 * line_bytes)
