@@ -21,7 +21,7 @@ from blackboxml import manifest as manifests
 from blackboxml import naming
 from blackboxml.errors import BlackboxError, FormatError
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import ForeignRun, Medium, Point, count_as, fingerprint
+from blackboxml.interchange import ForeignRun, Point, count_as, fingerprint
 from blackboxml.legacy import scan_legacy
 from blackboxml.model import INT64_MAX, INT64_MIN, MANIFEST, SCRATCH
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from blackboxml.interchange import Item, Kind, Ledger
-    from blackboxml.model import MediaRecord, Number
+    from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 
 EXTRA: Final = None
@@ -213,17 +213,10 @@ def _step(step: int, value: Any, name: foreign.Names, ledger: Ledger) -> Iterato
     if not isinstance(value, dict) or not value:
         yield foreign.to_medium(name("step"), value, step, None, ledger)
         return
-    metrics: dict[str, Number] = {}
-    others: list[Medium] = []
-    for key, each in value.items():
-        number = foreign.number(each)
-        if number is None:
-            others.append(foreign.to_medium(name(key), each, step, None, ledger))
-        else:
-            metrics[name(key)] = number
+    metrics, media = foreign.separate(value, name, step, None, ledger)
     if metrics:
         yield Point(step, None, metrics)
-    yield from others
+    yield from media
 
 
 def _is_step(number: int) -> bool:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign.hyperparameters import read_json
-from blackboxml.foreign.values import Names, number, to_medium
+from blackboxml.foreign.values import Names, separate
 from blackboxml.interchange import ForeignRun, Point, Restart, fingerprint
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blackboxml.interchange import Item, Ledger
-    from blackboxml.model import Number
 
 EXTRA: Final = None
 
@@ -128,14 +127,8 @@ def _items(place: Path, history: list[Any], ledger: Ledger) -> Iterator[Item]:
         if last is not None and step < last:
             yield Restart(step)
         last = step
-        metrics: dict[str, Number] = {}
-        for name, value in entry.items():
-            if name == "step":
-                continue
-            scalar = number(value)
-            if scalar is not None:
-                metrics[names(name)] = scalar
-            elif value is not None:
-                yield to_medium(names(name), value, step, None, ledger)
+        values = {key: each for key, each in entry.items() if key != "step" and each is not None}
+        metrics, media = separate(values, names, step, None, ledger)
+        yield from media
         if metrics:
             yield Point(step, None, metrics)

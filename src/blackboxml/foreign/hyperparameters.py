@@ -33,10 +33,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except RecursionError:
         message = f"{path} nests too deep"
         raise ValueError(message) from None
-    if not isinstance(document, dict):
-        message = f"{path} holds {type(document).__name__}, wanted an object"
-        raise ValueError(message)  # noqa: TRY004 - one kind of error for what a file holds
-    return document
+    return _mapping(document, path, "an object")
 
 
 def read_yaml(path: Path, extra: str) -> dict[str, Any]:
@@ -60,10 +57,15 @@ def read_yaml(path: Path, extra: str) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError) as error:
         message = f"{path} is no YAML that can be read: {error}"
         raise ValueError(message) from None
-    if not isinstance(document, dict):
-        message = f"{path} holds {type(document).__name__}, wanted a mapping"
-        raise ValueError(message)  # noqa: TRY004 - one kind of error for what a file holds
-    return document
+    return _mapping(document, path, "a mapping")
+
+
+def _mapping(document: Any, path: Path, wanted: str) -> dict[str, Any]:
+    """Return what a file holds if it has names and values."""
+    if isinstance(document, dict):
+        return document
+    message = f"{path} holds {type(document).__name__}, wanted {wanted}"
+    raise ValueError(message)
 
 
 def _text(path: Path) -> str:

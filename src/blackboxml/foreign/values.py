@@ -122,6 +122,21 @@ def to_medium(name: str, value: Any, step: int, time: float | None, ledger: Ledg
     return Medium(name, "event", step, time, value={"value": tree})
 
 
+def separate(
+    values: Mapping[str, Any], name: Names, step: int, time: float | None, ledger: Ledger
+) -> tuple[dict[str, Number], list[Medium]]:
+    """Return the numbers among values by metric, and all others as media; see `to_medium`."""
+    metrics: dict[str, Number] = {}
+    media: list[Medium] = []
+    for key, value in values.items():
+        scalar = number(value)
+        if scalar is None:
+            media.append(to_medium(name(key), value, step, time, ledger))
+        else:
+            metrics[name(key)] = scalar
+    return metrics, media
+
+
 def to_json(tree: Any, depth: int = 50) -> Any:
     """Return JSON as a medium may hold it: numbers that are not finite by their names.
 

@@ -329,16 +329,10 @@ class _History:
         # Also false for NaN.
         time = float(time) if isinstance(time, int | float) and abs(time) < _LAST_TIME else None
         metrics, ranks = _split(record["metrics"], record.get("aggregated"))
-        numbers: dict[str, Number] = {}
-        media = []
-        for key, value in metrics.items():
-            number = foreign.number(value)
-            if number is None:
-                medium = foreign.to_medium(self._name(key), _array(value), step, time, self._ledger)
-                medium.rank = rank
-                media.append(medium)
-            else:
-                numbers[self._name(key)] = number
+        values = {key: _array(value) for key, value in metrics.items()}
+        numbers, media = foreign.separate(values, self._name, step, time, self._ledger)
+        for medium in media:
+            medium.rank = rank
         if numbers:
             statistics = {self._name(key): each for key, each in ranks.items()} or None
             yield Point(step, time, numbers, statistics, rank)
@@ -439,14 +433,7 @@ def _read_rows(path: Path, name: foreign.Names, ledger: Ledger) -> Iterator[Item
             and key.rpartition("/")[2] in _STATISTICS
         }
         metrics, ranks = _split(values, found)
-        numbers: dict[str, Number] = {}
-        media = []
-        for key, value in metrics.items():
-            number = foreign.number(value)
-            if number is None:
-                media.append(foreign.to_medium(name(key), value, step, None, ledger))
-            else:
-                numbers[name(key)] = number
+        numbers, media = foreign.separate(metrics, name, step, None, ledger)
         if numbers:
             yield Point(step, None, numbers, {name(key): of for key, of in ranks.items()} or None)
         yield from media
