@@ -1,0 +1,106 @@
+"""One JSON object a line for each update, beside the run: what scripts that follow a log read.
+
+It repeats what the journal of the run has, without its checksums and its recovery; a line that
+cannot be written is left out, with one warning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from blackboxml.frontends.history.values import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+logger = logging.getLogger("blackboxml")
+
+_OPTIONS: Final = orjson.OPT_APPEND_NEWLINE
+
+
+class Lines:
+    """Appends to a file of one rank; the first line makes it.
+
+    Attributes:
+        path: The file.
+    """
+
+    def __init__(self, path: Path, rank: int, *, overwrite: bool = False) -> None:
+        """Prepare; `rank` above 0 is put into the name, `metrics.r3.jsonl`.
+
+        Args:
+            path: Of rank 0.
+            rank: Rank of this process.
+            overwrite: Empty a file that is there already, where the default is to append.
+        """
+        self.path = path.with_name(f"{path.stem}.r{rank}{path.suffix}") if rank else path
+        self._rank = rank
+        self._overwrite = overwrite
+        self._descriptor = -1
+        self._given_up = False
+
+    def write(
+        self,
+        time: float,
+        step: int,
+        metrics: Mapping[str, Any],
+        statistics: Mapping[str, float],
+        *,
+        finite: bool,
+    ) -> None:
+        """Append an update.
+
+        Args:
+            time: Unix seconds.
+            step: Its step.
+            metrics: What was logged.
+            statistics: Across ranks, as `loss/mean`.
+            finite: All values are plain and finite, so that they are JSON as they are.
+        """
+        if self._given_up:
+            return
+        document: dict[str, Any] = {"timestamp": time, "rank": self._rank, "step": step}
+        if not finite:
+            metrics = plain(dict(metrics))
+        if statistics:
+            spelled = {key: plain(value) for key, value in statistics.items()}
+            document["metrics"] = {**metrics, **spelled}
+            document["aggregated"] = spelled
+        else:
+            document["metrics"] = metrics
+        self._append(document)
+
+    def _append(self, document: dict[str, Any]) -> None:
+        """Write one line."""
+        try:
+            line = orjson.dumps(document, option=_OPTIONS)
+            if self._descriptor < 0:
+                self._open()
+            os.write(self._descriptor, line)
+        except (OSError, TypeError) as error:
+            self._given_up = True
+            logger.warning("%s gets no more lines: %s; the run has them all", self.path, error)
+
+    def _open(self) -> None:
+        """Open the file.
+
+        Raises:
+            OSError: If the file system refuses.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if self._overwrite else 0)
+        self._overwrite = False
+        self._descriptor = os.open(self.path, flags | getattr(os, "O_CLOEXEC", 0), 0o666)
+
+    def close(self) -> None:
+        """Close the file; another line opens it again."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._descriptor)
+            self._descriptor = -1
