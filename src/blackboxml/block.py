@@ -1,20 +1,75 @@
-"""A block of journal lines, many at a time: cut, checked, parsed."""
+"""A block of journal lines, many at a time: made, cut, checked, parsed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from blackboxml.checksum import crc32
+from blackboxml.errors import MetricError
 from blackboxml.journal import SUFFIX_BYTES, Block
+from blackboxml.model import LIMITS
+from blackboxml.scalar import spell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blackboxml.metric import Column, Points
+
 _CHECK_BYTES: Final = 2**18
 _SUFFIX: Final = b',"crc":""}'
+_OPEN_SUFFIX: Final = b',"crc":"00000000"}\n'
+_DIGITS: Final = np.arange(-11, -3)  # of a checksum, from the end of its line
+_JSON: Final = orjson.OPT_SERIALIZE_NUMPY
+
+
+def encode_points(points: Points, first_seq: int) -> bytes:
+    """Return points as lines, the same ones as if they had been encoded one by one.
+
+    Args:
+        points: At least one record; what `Vocabulary.check` accepts.
+        first_seq: `seq` of the first.
+
+    Raises:
+        MetricError: If a line is longer than a line may be.
+    """
+    heads: Any = np.empty(len(points), object)
+    seqs = np.arange(first_seq, first_seq + len(points))
+    for rows, names, columns in zip(points.rows(), points.layouts, points.values, strict=True):
+        given = (seqs[rows], points.steps[rows], points.times[rows], *columns)
+        members = b",".join(orjson.dumps(name).replace(b"%", b"%%") + b":%b" for name in names)
+        line = b'{"seq":%b,"step":%b,"time":%b,"metrics":{' + members + b"}"
+        heads[rows] = [line % texts for texts in zip(*map(_texts, given), strict=True)]
+    return _with_checksums(heads.tolist())
+
+
+def _texts(values: Column) -> list[bytes]:
+    """Return numbers as they stand in a record."""
+    texts = orjson.dumps(np.ascontiguousarray(values), None, _JSON)[1:-1].split(b",")
+    if values.dtype.kind == "f":
+        for at in np.flatnonzero(~np.isfinite(values)).tolist():
+            texts[at] = orjson.dumps(spell(float(values[at])))
+    return texts
+
+
+def _with_checksums(heads: list[bytes]) -> bytes:
+    """Return heads as whole lines: with room for the checksums, which are then put there."""
+    count = len(heads)
+    sizes = np.fromiter(map(len, heads), np.int64, count) + len(_OPEN_SUFFIX)
+    if sizes.max() > LIMITS.line_bytes:
+        message = (
+            f"a record has {sizes.max():,} bytes, a line may have {LIMITS.line_bytes:,}; "
+            "log it in several calls with the same step"
+        )
+        raise MetricError(message)
+    found = np.fromiter(map(crc32, heads), ">u4", count)
+    lines = bytearray(_OPEN_SUFFIX.join([*heads, b""]))
+    digits = np.frombuffer(found.tobytes().hex().encode(), np.uint8).reshape(count, 8)
+    np.frombuffer(lines, np.uint8)[np.cumsum(sizes)[:, None] + _DIGITS] = digits
+    return bytes(lines)
 
 
 def check_lines(data: bytes, line_bytes: int) -> int:

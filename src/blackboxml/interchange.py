@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from blackboxml.metric import Points
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
@@ -106,7 +108,17 @@ class Description:
     description: str | None = None
 
 
-Item: TypeAlias = Point | Medium | Restart | Description
+Item: TypeAlias = Point | Points | Medium | Restart | Description
+
+
+def one_by_one(items: Iterable[Item]) -> Iterator[Point | Medium | Restart | Description]:
+    """Yield items with every point on its own."""
+    for item in items:
+        if isinstance(item, Points):
+            for step, time, metrics in item.records():
+                yield Point(step, time, metrics, rank=item.rank)
+        else:
+            yield item
 
 
 @dataclass(slots=True)

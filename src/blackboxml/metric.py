@@ -1,17 +1,96 @@
-"""What a caller logs, as plain JSON values: stored exactly, or refused with the metric named."""
+"""What a caller logs, one record or many: stored exactly, or refused with the metric named."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from blackboxml import naming
 from blackboxml.errors import MetricError
 from blackboxml.model import LIMITS, STATISTICS
 from blackboxml.scalar import spell, to_number, to_step
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Column: TypeAlias = npt.NDArray[Any]
+
+_WORTH = 16
+
 Point = dict[str, Any]
 """A record that is being made: `step`, `metrics` and perhaps `ranks`."""
+
+
+@dataclass(slots=True)
+class Points:
+    """Many records, column by column.
+
+    A layout is the metrics that a record holds, in their order, and the types of their values.
+
+    Attributes:
+        steps: An int64 for each record.
+        times: Unix seconds for each record.
+        which: The layout of each record.
+        layouts: The names of each layout, none of them twice; each has a record.
+        values: For each layout, the values of each of its metrics: bool, int64 or float64, one for
+            each record of that layout, in the order of the records.
+        rank: Which rank logged them, from 0.
+    """
+
+    steps: npt.NDArray[np.int64]
+    times: npt.NDArray[np.float64]
+    which: npt.NDArray[np.intp]
+    layouts: list[tuple[str, ...]]
+    values: list[list[Column]]
+    rank: int = 0
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.steps)
+
+    def rows(self) -> list[npt.NDArray[np.intp]]:
+        """Return which records have each layout."""
+        order = self.which.argsort(kind="stable")
+        ends = self.which[order].searchsorted(range(1, len(self.layouts) + 1))
+        return [order[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
+
+    @property
+    def worth(self) -> bool:
+        """Whether there are enough records of each layout for columns to be worth the effort."""
+        return len(self) >= _WORTH * len(self.layouts)
+
+    def records(self) -> list[tuple[int, float, dict[str, Any]]]:
+        """Return step, time and metrics of each record, as Python values."""
+        steps, times = self.steps.tolist(), self.times.tolist()
+        found: list[Any] = [None] * len(steps)
+        for rows, names, columns in zip(self.rows(), self.layouts, self.values, strict=True):
+            lists = (column.tolist() for column in (rows, *columns))
+            for row, *values in zip(*lists, strict=True):
+                found[row] = steps[row], times[row], dict(zip(names, values, strict=True))
+        return found
+
+
+class Stretch(NamedTuple):
+    """A part of a journal that was written in one go.
+
+    Attributes:
+        journal: File name.
+        offset: Where it begins.
+        size: Its bytes.
+        first_seq: `seq` of its first record.
+        records: How many records it holds.
+        crc: CRC-32 of its bytes.
+    """
+
+    journal: str
+    offset: int
+    size: int
+    first_seq: int
+    records: int
+    crc: int
 
 
 class Vocabulary:
@@ -74,6 +153,25 @@ class Vocabulary:
                 self.name(name): _statistics(name, statistics) for name, statistics in ranks.items()
             }
         return point
+
+    def check(self, points: Points) -> None:
+        """Refuse points of which one cannot be stored.
+
+        Raises:
+            MetricError: If there is no record, a name or a time cannot be stored, or a record has
+                too many metrics.
+        """
+        for names in points.layouts:
+            if not 0 < len(names) <= LIMITS.metrics_per_record:
+                most = LIMITS.metrics_per_record
+                message = f"a record of {len(names):,} metrics, wanted 1 to {most:,}"
+                raise MetricError(message)
+            for name in names:
+                self.name(name)
+        highest = abs(points.times).max(initial=0.0)
+        if highest - highest != 0:
+            message = "time is not finite, wanted Unix seconds"
+            raise MetricError(message)
 
     def name(self, name: object) -> str:
         """Return the name of a metric if a run may hold it.

@@ -6,7 +6,9 @@ the directory is gone, the journal is left as it is: whatever a last fsync does 
 in memory, and the next journal begins with it. A reader takes the later copy. Until a journal can
 be opened, records wait in a bounded backlog; what does not fit is counted and becomes a `gap`.
 
-`_pending` is the state. None: ready. A line: its write has not been accounted for, because an
+What is written, kept and written again is a line, or a block of lines that came together.
+
+`_pending` is the state. None: ready. Lines: their write has not been accounted for, because an
 exception such as Ctrl-C came in between, or the handler of a signal. Otherwise one of the marks
 below.
 """
@@ -27,15 +29,16 @@ import orjson
 from blackboxml import naming
 from blackboxml.checksum import crc32
 from blackboxml.errors import MetricError, RunStateError, WriteError
-from blackboxml.files import SYNC_UNSUPPORTED, write_all
+from blackboxml.files import SYNC_UNSUPPORTED, let_go, write_all
 from blackboxml.journal import LINE, encode
-from blackboxml.metric import Vocabulary
+from blackboxml.metric import Stretch, Vocabulary
 from blackboxml.model import INT64_MAX, LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from blackboxml.files import Directory
+    from blackboxml.metric import Points
 
 logger = logging.getLogger("blackboxml")
 
@@ -231,6 +234,37 @@ class Recorder:
             pass  # a value that only the careful path can turn into a number
         self._append(self._vocabulary.convert(metrics, step, ranks, time))
 
+    def log_points(self, points: Points) -> Stretch | None:
+        """Record many points as `log` would one by one, in one write; rank and clock are theirs.
+
+        Returns:
+            Where they stand, or None if they wait in memory.
+
+        Raises:
+            MetricError: If one of them cannot be stored; nothing was recorded.
+            RunStateError: If the run has ended.
+            WriteError: If the file system refuses and `strict` is set; the points are kept in
+                memory, and written as soon as that works.
+        """
+        from blackboxml.block import encode_points
+
+        self._vocabulary.check(points)
+        with self._lock:
+            if not (self._pending is None or self._settle()):
+                for step, when, metrics in points.records():
+                    self._append(self._vocabulary.convert(metrics, step, None, when))
+                return None
+            seq, block = -1, b""
+            while seq != self.next_seq:  # the handler of a signal may log meanwhile
+                seq = self.next_seq
+                block = encode_points(points, seq)
+            place = os.fstat(self._fd).st_size
+            stretch = Stretch(self._journal, place, len(block), seq, len(points), crc32(block))
+            if not self._put(block, seq + len(points), int(points.steps[-1]) + 1):
+                return None
+            self._after_write()
+            return stretch
+
     def event(self, members: dict[str, Any]) -> None:
         """Record something that is no point: a rewind, a description, a medium, the end.
 
@@ -251,7 +285,7 @@ class Recorder:
         """
         return self._vocabulary.name(metric)
 
-    def _append(self, members: dict[str, Any]) -> None:  # noqa: C901 - a call is where interrupts come
+    def _append(self, members: dict[str, Any]) -> None:
         """Record plain JSON values."""
         with self._lock:
             while True:
@@ -266,19 +300,8 @@ class Recorder:
                 if seq == self.next_seq and ready is (self._pending is None):
                     break
             if ready:
-                self._pending = line
-                try:
-                    if _write(self._fd, line) != len(line):
-                        _short_write()
-                except OSError as error:
-                    self._fail(error)
+                if not self._put(line, seq + 1, step, ended="end" in members):
                     return
-                if self._pending is line:
-                    self._unsynced += [line]
-                    self.next_seq = seq + 1
-                    self.next_step = step
-                    self._ended = "end" in members
-                    self._pending = _ENDED if self._ended else None
                 if not seq & self._check_mask:
                     self._after_write()
             elif "step" in members and (
@@ -295,6 +318,30 @@ class Recorder:
                 self._ended = "end" in members
             if self._strict and (self._untold or not ready):
                 self._refuse()
+
+    def _put(self, lines: bytes, seq: int, step: int, *, ended: bool = False) -> bool:
+        """Write lines, and account for them; tell whether the journal has taken them.
+
+        Args:
+            lines: One line or more.
+            seq: `seq` of the record that comes after them.
+            step: The automatic step that comes after them.
+            ended: Whether the last one ends the attempt.
+        """
+        self._pending = lines
+        try:
+            if _write(self._fd, lines) != len(lines):
+                _short_write()
+        except OSError as error:
+            self._fail(error)
+            return False
+        if self._pending is lines:
+            self._unsynced += [lines]
+            self.next_seq = seq
+            self.next_step = step
+            self._ended = ended
+            self._pending = _ENDED if ended else None
+        return True
 
     def _line(self, members: dict[str, Any]) -> tuple[bytes, int]:
         """Return the line of the next record, and the automatic step after it.
@@ -335,7 +382,7 @@ class Recorder:
                 step, ended = _read_line(line, self.next_step)
                 if self._pending is line:
                     self._unsynced += [line]
-                    self.next_seq += 1
+                    self.next_seq += line.count(b"\n")
                     self.next_step = step
                     self._ended = ended
                     self._pending = _ENDED if ended else None
@@ -390,7 +437,7 @@ class Recorder:
                     self._syncing = []
                     self._sync_at, self._sync_failures = 0.0, 0
             finally:
-                os.close(descriptor)
+                let_go(descriptor)
 
     def _take_unsynced(self) -> tuple[str, int]:
         """Begin a sync; return the journal and a descriptor of it to close, or −1 if none is due.
@@ -467,7 +514,7 @@ class Recorder:
             if self._busy or not self.active:
                 return
             self.complete = self._ended and not self._backlog
-            self.lost += len(self._backlog)
+            self.lost += _count(self._backlog)
             if self._backlog or self._dropped:
                 self._warn("lost", f"{self.lost} records of {self.label} are lost: {self._reason}")
             descriptor, self._fd = self._fd, -1
@@ -519,7 +566,7 @@ class Recorder:
         They are in the kernel; the memory serves only a disk that then fails to sync.
         """
         while sum(map(len, self._unsynced)) > BACKLOG_BYTES:
-            del self._unsynced[: len(self._unsynced) // 2]
+            del self._unsynced[: (len(self._unsynced) + 1) // 2]
 
     # -- failures
     #
@@ -571,7 +618,7 @@ class Recorder:
             self._backlog = doubtful + self._backlog
             if unaccounted:
                 self._backlog += [line]  # type: ignore[list-item]
-                self.next_seq += 1
+                self.next_seq += _count([line])  # type: ignore[list-item]
             self.next_step, self._ended = step, ended
             self._syncing, self._unsynced = [], []
             self._pending = _DEGRADED
@@ -592,8 +639,7 @@ class Recorder:
         except OSError:
             pass
         finally:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+            let_go(descriptor)
 
     def _reopen(self) -> bool:
         """Open the next journal and write what waits; tell whether that worked."""
@@ -602,7 +648,7 @@ class Recorder:
         self._busy = True
         try:
             self._note_gap()
-            directory, name, descriptor = self._open_journal(self.next_seq - len(self._backlog))
+            directory, name, descriptor = self._open_journal(self.next_seq - _count(self._backlog))
             self._write_backlog(directory, name, descriptor)
         except OSError as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
@@ -739,8 +785,7 @@ class Recorder:
         self._pending = _FORKED
         self._busy = False
         if descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+            let_go(descriptor)
 
 
 def _fits(size: int, metrics: Mapping[str, Any]) -> bool:
@@ -748,17 +793,21 @@ def _fits(size: int, metrics: Mapping[str, Any]) -> bool:
     return size <= _MAX_LINE and len(metrics) <= LIMITS.metrics_per_record
 
 
+def _count(blocks: list[bytes]) -> int:
+    """Return the number of lines."""
+    return sum(block.count(b"\n") for block in blocks)
+
+
 def _read_line(line: bytes, default: int) -> tuple[int, bool]:
-    """Return the automatic step after a line, and whether it ends the attempt."""
-    document = orjson.loads(line)
+    """Return the automatic step after the last of some lines, and whether it ends the attempt."""
+    document = orjson.loads(line[line.rfind(b"\n", 0, -1) + 1 :])
     step = document.get("step")
     return step + 1 if isinstance(step, int) else default, "end" in document
 
 
 def _discard(directory: Directory, name: str, descriptor: int) -> None:
     """Close and remove a journal without a record."""
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
+    let_go(descriptor)
     with contextlib.suppress(OSError):
         directory.remove(name)
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from blackboxml.manifest import Manifest
     from blackboxml.model import JournalFile
     from blackboxml.sealed import GroupFiles
+    from blackboxml.stretch import Stretches
     from blackboxml.table import GroupSchema, Key, Part, Tabulator
 
 _ROW_GROUP_ROWS: Final = 131_072
@@ -70,6 +71,7 @@ def seal(
     *,
     progress: Callable[[float], None] | None = None,
     limits: Limits = LIMITS,
+    known: Stretches | None = None,
 ) -> SealReport:
     """Write tables, datasets and checksums of a run that has ended; of a packed run, the rest.
 
@@ -79,6 +81,7 @@ def seal(
         path: The run directory.
         progress: Called with the share of the work that is done.
         limits: What a reader accepts.
+        known: What who wrote the run knows of its journals.
 
     Raises:
         NotARunError: If there is no run at `path`.
@@ -98,7 +101,7 @@ def seal(
         if _is_sealed(directory, manifest, journals):
             rows = {name: group["rows"] for name, group in manifest["groups"].items()}
             return SealReport(changed=False, rows=rows)
-        sealing = Sealing(directory, manifest, journals, limits, progress)
+        sealing = Sealing(directory, manifest, journals, limits, progress, known)
         sealing.run(problems)
         return SealReport(
             changed=True,
@@ -122,8 +125,10 @@ class Sealing:
         journals: list[JournalFile],
         limits: Limits,
         progress: Callable[[float], None] | None,
+        known: Stretches | None = None,
     ) -> None:
         """Prepare; `run` does the work."""
+        self._known = known
         self.groups: dict[str, GroupSchema] = {}
         self.scans: list[Scan] = []
         self._directory = directory
@@ -213,7 +218,9 @@ class Sealing:
                 from blackboxml.table import Tabulator
 
                 tabulator = Tabulator()
-            for part in tabulator.parts(scan, self._directory):
+            given = scan, self._directory
+            known = self._known
+            for part in known.parts(tabulator, *given) if known else tabulator.parts(*given):
                 group = self.groups.get(part.group)
                 if group is None:
                     group = self.groups[part.group] = tabulator.group(part.group)

@@ -314,14 +314,14 @@ class Tabulator:
                         for (record, _), value in zip(rows, column, strict=True)
                         if type(value) is int and int(float(value)) != value
                     }
-            index = _index(
+            index = make_index(
                 pa.array([record.step for record, _ in rows], pa.int64()),
                 pa.array([record.time for record, _ in rows], pa.float64()),
                 pa.array([record.seq for record, _ in rows], pa.int64()),
                 rank,
                 attempt,
             )
-            yield _part(group, tuple(columns), index, arrays, frozenset(rounded))
+            yield make_part(group, tuple(columns), index, arrays, frozenset(rounded))
 
     def _by_group(self, record: Record) -> dict[str, dict[Key, Any]]:
         """Return the values of a record by group and column."""
@@ -425,7 +425,7 @@ class Tabulator:
         self, table: pa.Table, columns: dict[Key, pa.Array], scan: Scan, rows: slice
     ) -> list[Part]:
         """Return the parts of a block: for each group the rows that have a value of it."""
-        index = _index(
+        index = make_index(
             _combine(table.column("step")),
             _combine(table.column("time")),
             _combine(table.column("seq")),
@@ -440,7 +440,7 @@ class Tabulator:
         parts: list[Part] = []
         for group, keys in groups.items():
             arrays = [columns[key] for key in keys]
-            part = _part(group, tuple(keys), index, arrays)
+            part = make_part(group, tuple(keys), index, arrays)
             mask = _any_valid(arrays)
             present |= True if mask is None else mask
             if mask is not None or not whole:
@@ -469,7 +469,7 @@ def _column(values: Sequence[Any]) -> pa.Array:
     return pa.array(values, pa.bool_())
 
 
-def _index(step: pa.Array, time: pa.Array, seq: pa.Array, rank: int, attempt: int) -> list[Any]:
+def make_index(step: pa.Array, time: pa.Array, seq: pa.Array, rank: int, attempt: int) -> list[Any]:
     """Return the index columns of rows that one journal holds."""
     rows = len(step)
     attempts = pa.array(np.full(rows, attempt, np.int32))
@@ -477,7 +477,7 @@ def _index(step: pa.Array, time: pa.Array, seq: pa.Array, rank: int, attempt: in
     return [step, time, attempts, ranks, seq]
 
 
-def _part(
+def make_part(
     group: str,
     keys: tuple[Key, ...],
     index: list[Any],
@@ -501,7 +501,7 @@ def _without_empty(part: Part) -> Part:
     if len(filled) == len(part.keys):
         return part
     keys = tuple(key for key, _ in filled)
-    return _part(part.group, keys, columns[: len(INDEX)], [column for _, column in filled])
+    return make_part(part.group, keys, columns[: len(INDEX)], [column for _, column in filled])
 
 
 def _combine(column: pa.ChunkedArray) -> pa.Array:

@@ -66,6 +66,7 @@ class RunWriter:
         manifest: What `run.json` says.
         log: Records one step; see `Recorder.log`.
         log_points: Records many steps at once; see `Recorder.log_points`.
+        log_points: Records many steps at once; see `Recorder.log_points`.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class RunWriter:
         self._sync_mode: Sync = sync
         self._media: MediaRecorder | None = None
         self.log = self._recorder.log
+        self.log_points = self._recorder.log_points
         self.log_points = self._recorder.log_points
 
     # -- opening

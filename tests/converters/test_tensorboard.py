@@ -45,7 +45,7 @@ from blackboxml.conversion import convert
 from blackboxml.converters import tensorboard
 from blackboxml.converters.tensorboard import scalars
 from blackboxml.foreign.tensorboard import records
-from blackboxml.interchange import Description, Ledger, Medium, Point, Restart
+from blackboxml.interchange import Description, Ledger, Medium, Point, Restart, one_by_one
 from blackboxml.writer import RunWriter
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def tensor(
 def read_all(path: Path) -> tuple[list[Any], Ledger]:
     (run,) = tensorboard.read(path)
     ledger = Ledger()
-    return list(run.items(ledger)), ledger
+    return list(one_by_one(run.items(ledger))), ledger
 
 
 def items_of(tmp_path: Path, *events: event_pb2.Event) -> list[Any]:
@@ -485,7 +485,7 @@ def test_add_hparams_of_torch_makes_a_run_below(tmp_path):
     assert runs["a/hp"].config == {"lr": 0.1, "opt": "adam"}
     assert runs["a/hp"].status == "completed"
     assert runs["a/hp"].name == "a/hp"
-    assert flat(list(runs["a/hp"].items(Ledger())))[0][0] == "hp/best"
+    assert flat(list(one_by_one(runs["a/hp"].items(Ledger()))))[0][0] == "hp/best"
 
 
 def test_hparams_of_tensorboard(tmp_path):
@@ -532,7 +532,7 @@ def test_hparams_of_tensorboard(tmp_path):
     assert said["experiment"]["hparams"] == [
         {"name": "lr", "description": "rate", "type": "float64", "interval": [0.0, 1.0]}
     ]
-    assert list(run.items(Ledger())) == [
+    assert list(one_by_one(run.items(Ledger()))) == [
         Description("loss", description="Loss: the less the better")
     ]
 
@@ -594,7 +594,7 @@ def test_links_are_not_followed(tmp_path):
     (logs / "away").symlink_to(tmp_path / "secret")
     (logs / "run" / f"{NAME}.2").symlink_to(tmp_path / "secret" / NAME)
     (run,) = tensorboard.read(logs)
-    assert [each[0] for each in flat(list(run.items(Ledger())))] == ["b"]
+    assert [each[0] for each in flat(list(one_by_one(run.items(Ledger()))))] == ["b"]
 
 
 def test_a_fingerprint_follows_the_content(tmp_path):
@@ -760,7 +760,7 @@ def test_whatever_bytes_are_framed_nothing_is_raised(tmp_path, data, depth):
     path = tmp_path / NAME
     path.write_bytes(records.frame(data) * 40)
     for run in tensorboard.read(path):
-        for item in run.items(Ledger()):
+        for item in one_by_one(run.items(Ledger())):
             assert item is not None
 
 
@@ -989,7 +989,7 @@ def test_ranks_have_files_of_their_own_and_come_back(tmp_path):
     assert report.ok, report.to_json()
     assert report.runs[0].total("lost", "field") == 10
     (run,) = tensorboard.read(tmp_path / "tb")
-    points = [item for item in run.items(Ledger()) if isinstance(item, Point)]
+    points = [item for item in one_by_one(run.items(Ledger())) if isinstance(item, Point)]
     assert [(point.rank, point.metrics["loss"]) for point in points] == [
         (rank, sign * step) for rank, sign in ((0, 1), (2, -1)) for step in range(5)
     ]
@@ -1013,7 +1013,7 @@ def test_a_run_without_points(tmp_path):
     writer.finish()
     folder, _ = export(writer.path, tmp_path / "tb")
     (run,) = tensorboard.read(folder)
-    assert list(run.items(Ledger())) == []
+    assert list(one_by_one(run.items(Ledger()))) == []
     assert run.name == "demo"
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,10 +27,13 @@ from blackboxml.interchange import (
     Restart,
     count_as,
     flatten,
+    one_by_one,
 )
+from blackboxml.metric import Points
 from blackboxml.model import CONFIG_FORMAT, SCRATCH, VERSION
 from blackboxml.naming import group_of
 from blackboxml.seal import seal
+from blackboxml.stretch import Stretches
 from blackboxml.version import __version__
 from blackboxml.writer import RunWriter
 
@@ -142,7 +146,9 @@ def _write(
     items = run.items(ledger)
     first = next(items, None)
     start = run.start
-    if start is None and isinstance(first, Point | Medium):
+    if start is None and isinstance(first, Points):
+        start = float(first.times[0])
+    elif start is None and isinstance(first, Point | Medium):
         start = first.time
     if start is None:
         start = min((file.stat().st_mtime for file in run.files), default=time.time())
@@ -163,16 +169,24 @@ def _write(
     came_in: Counter[Kind] = Counter()
     came_in["tag"], came_in["field"] = len(run.tags), len(run.extra)
     came_in["config"] = _write_config(writer, run.config, ledger)
-    sink = _Sink(writer, ledger, start, came_in)
-    try:
-        for item in _chain(first, items):
-            sink.take(item)
-    except BaseException:
-        writer.finish("interrupted")
-        raise
-    finally:
-        sink.finish()
-    came_in.update(_left_out(ledger))
+    with Stretches(scratch) as known:
+        sink = _Sink(writer, known, ledger, start, came_in)
+        try:
+            for item in _chain(first, items):
+                sink.take(item)
+        except BaseException:
+            writer.finish("interrupted")
+            raise
+        finally:
+            sink.finish()
+        came_in.update(_left_out(ledger))
+        _end(run, writer, sink, keep_source=keep_source)
+        seal(writer.path, known=known)
+    return writer.path, came_in
+
+
+def _end(run: ForeignRun, writer: RunWriter, sink: _Sink, *, keep_source: bool) -> None:
+    """Keep the files of the source, and end the run as it ended, or at the last time known."""
     if keep_source:
         for file in run.files:
             writer.log_media(
@@ -181,33 +195,40 @@ def _write(
     status = run.status
     if status is None or status == "running":
         status = "interrupted"
-        ledger.made("status", "the source does not say how the run ended; it is interrupted")
+        sink.ledger.made("status", "the source does not say how the run ended; it is interrupted")
     else:
-        came_in["status"] = 1
+        sink.came_in["status"] = 1
     end = run.end
     if end is None:
         end = sink.last
-        ledger.made("time", "the source does not say when the run ended; it is the last time known")
+        what = "the source does not say when the run ended; it is the last time known"
+        sink.ledger.made("time", what)
     exception = run.exception if status == "failed" else None
-    writer.finish(status, exception, max(end, start))
-    seal(writer.path)
-    return writer.path, came_in
+    writer.finish(status, exception, max(end, sink.start))
 
 
 class _Sink:
     """Hands items to a writer, and counts them."""
 
     def __init__(
-        self, writer: RunWriter, ledger: Ledger, start: float, came_in: Counter[Kind]
+        self,
+        writer: RunWriter,
+        known: Stretches,
+        ledger: Ledger,
+        start: float,
+        came_in: Counter[Kind],
     ) -> None:
         self._writers = {0: writer}
-        self._ledger = ledger
-        self._came_in = came_in
-        self.last = start
+        self._known = known
+        self.ledger = ledger
+        self.came_in = came_in
+        self.start = self.last = start
 
     def take(self, item: Item) -> None:
         """Write one item."""
         match item:
+            case Points():
+                self._take_points(item)
             case Point():
                 self._take_point(item)
             case Medium():
@@ -216,7 +237,7 @@ class _Sink:
                 for writer in self._writers.values():
                     writer.rewind(item.step)
             case Description():
-                self._came_in["field"] += (item.unit is not None) + (item.description is not None)
+                self.came_in["field"] += (item.unit is not None) + (item.description is not None)
                 self._writers[0].describe(item.metric, unit=item.unit, description=item.description)
 
     def finish(self) -> None:
@@ -232,10 +253,30 @@ class _Sink:
             self._writers[rank] = RunWriter.join(path, rank, 0, sync="none", strict=True)
         return self._writers[rank]
 
+    def _take_points(self, points: Points) -> None:
+        """Write many points at once; one by one if they are few, or one cannot be stored."""
+        if points.worth:
+            with suppress(MetricError):
+                stretch = self._writer(points.rank).log_points(points)
+                if stretch is not None:
+                    self._known.add(stretch, points)
+                self._count(points)
+                return
+        for point in one_by_one([points]):
+            self.take(point)
+
+    def _count(self, points: Points) -> None:
+        """Count points that were written."""
+        for names, columns in zip(points.layouts, points.values, strict=True):
+            self.came_in["scalar"] += len(names) * len(columns[0])
+            self.came_in["step"] += len({group_of(name) for name in names}) * len(columns[0])
+        self.came_in["time"] += len(points)
+        self.last = float(points.times[-1])
+
     def _take_point(self, point: Point) -> None:
         count = len(point.metrics)
-        self._came_in["scalar"] += count
-        self._came_in["step"] += len({group_of(name) for name in point.metrics})
+        self.came_in["scalar"] += count
+        self.came_in["step"] += len({group_of(name) for name in point.metrics})
         when = self._time(point.time)
         try:
             self._writer(point.rank).log(point.metrics, point.step, point.ranks, when)
@@ -251,17 +292,17 @@ class _Sink:
                 self._writer(point.rank).log({name: value}, point.step, ranks, when)
                 kept += 1
             except MetricError as error:
-                self._ledger.lost(
+                self.ledger.lost(
                     "scalar",
                     _REFUSED,
                     where=f"{name} at step {point.step}: {error}",
                 )
         if not kept:
-            self._ledger.lost("step", _NO_VALUE, where=str(point.step))
+            self.ledger.lost("step", _NO_VALUE, where=str(point.step))
 
     def _take_medium(self, medium: Medium) -> None:
         kind = count_as(medium.kind)
-        self._came_in[kind] += 1
+        self.came_in[kind] += 1
         try:
             self._writer(medium.rank).log_media(
                 medium.name,
@@ -276,14 +317,14 @@ class _Sink:
             )
         except MetricError as error:
             where = f"{medium.name} at step {medium.step}: {error}"
-            self._ledger.lost(kind, _REFUSED, where=where)
+            self.ledger.lost(kind, _REFUSED, where=where)
 
     def _time(self, given: float | None) -> float:
         """Return the time of an item, in Unix seconds."""
         if given is None:
-            self._ledger.made("time", _NO_TIME)
+            self.ledger.made("time", _NO_TIME)
         else:
-            self._came_in["time"] += 1
+            self.came_in["time"] += 1
             self.last = given
         return self.last
 
