@@ -1,8 +1,21 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from blackboxml.variable import RANKS, flag, rank
+from blackboxml.variable import (
+    LOCAL_RANKS,
+    RANKS,
+    WORLD_SIZES,
+    flag,
+    local_rank,
+    rank,
+    world_size,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize("text", ["", " ", "0", "false", "False", "NO", " off "])
@@ -24,12 +37,19 @@ def test_a_variable_that_is_not_set_has_its_default(monkeypatch: pytest.MonkeyPa
     assert flag("SWITCH", default=True)
 
 
-@pytest.mark.parametrize("name", RANKS)
-def test_a_launcher_says_the_rank(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for other in RANKS:
+@pytest.mark.parametrize(
+    ("ask", "name", "default"),
+    [(rank, name, 0) for name in RANKS]
+    + [(world_size, name, 1) for name in WORLD_SIZES]
+    + [(local_rank, name, 0) for name in LOCAL_RANKS],
+)
+def test_a_launcher_says_which_process_this_is(
+    ask: Callable[[], int], name: str, default: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in (*RANKS, *WORLD_SIZES, *LOCAL_RANKS):
         monkeypatch.delenv(other, raising=False)
-    assert rank() == 0
+    assert ask() == default
     monkeypatch.setenv(name, "3")
-    assert rank() == 3
+    assert ask() == 3
     monkeypatch.setenv(name, "what")
-    assert rank() == 0
+    assert ask() == default

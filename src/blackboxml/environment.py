@@ -92,6 +92,17 @@ def capture_git(
     }
 
 
+def git_branch(cwd: str | os.PathLike[str] | None = None, timeout: float = 5.0) -> str | None:
+    """Return the branch of the work tree around `cwd`, or None where git does not tell.
+
+    Args:
+        cwd: A directory of the work tree; None stands for the current one.
+        timeout: Seconds that the question may take.
+    """
+    branch = _ask_git(["rev-parse", "--abbrev-ref", "HEAD"], cwd, monotonic() + timeout)
+    return None if branch is None else _text(branch)
+
+
 def _ask_git(
     arguments: list[str], cwd: str | os.PathLike[str] | None, deadline: float
 ) -> str | None:

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from blackboxml import RunWriter, open_run
 from blackboxml.conversion import convert
 from blackboxml.converters import mlflow as converter
-from blackboxml.converters.mlflow.export import mend
 from blackboxml.errors import ConversionError
+from blackboxml.foreign.mlflow import mend
 from blackboxml.interchange import Ledger, Medium, Point
 from blackboxml.seal import seal
 

@@ -6,8 +6,12 @@ in it imports another module of this folder. Backends of users are entered by `r
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from abc import ABC, abstractmethod
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -15,8 +19,17 @@ if TYPE_CHECKING:
 
 BACKENDS: Final[dict[str, str]] = {
     "csv": "CSVBackend",
+    "mlflow": "MLflowBackend",
+    "tensorboard": "TensorBoardBackend",
+    "trackio": "TrackioBackend",
+    "wandb": "WandbBackend",
 }
 """Name of each module and of the class in it."""
+
+PROJECTS: Final = ("WB_PROJECT", "WANDB_PROJECT", "WB_PROJECT_NAME")
+"""Environment variables that name the project, in the order in which they are asked."""
+
+logger = logging.getLogger("blackboxml")
 
 _registered: dict[str, Callable[..., Any]] = {}
 
@@ -89,6 +102,41 @@ class TrackerBackend(ABC):
         """Follow the gradients of a model."""
 
 
+class Refused:
+    """Values that a tracker does not take: the first is said, the others are counted."""
+
+    def __init__(self, name: str, wanted: str) -> None:
+        """Begin without any.
+
+        Args:
+            name: Of the backend.
+            wanted: What it takes.
+        """
+        self._name = name
+        self._wanted = wanted
+        self._count = 0
+
+    def add(self, key: str, value: Any) -> None:
+        """Enter a value."""
+        self._count += 1
+        if self._count == 1:
+            logger.warning(
+                "Tracker backend %s leaves out %r: it takes %s, not a %s",
+                *(self._name, key, self._wanted, type(value).__name__),
+            )
+
+    def summarise(self) -> None:
+        """Say how many there were, if there was more than one."""
+        if self._count > 1:
+            logger.warning("Tracker backend %s left out %d values", self._name, self._count)
+
+
+def crashed() -> bool:
+    """Tell whether the process ends with an exception that nobody caught."""
+    # An interactive session, which has a prompt, goes on after one.
+    return hasattr(sys, "last_value") and not hasattr(sys, "ps1")
+
+
 def register_backend(name: str, cls: Callable[..., Any]) -> None:
     """Let `setup_tracker` find a backend by a name; the last one of a name counts.
 
@@ -125,3 +173,13 @@ def backend(name: str) -> Callable[..., Any]:
         raise LookupError(f"there is no such backend; there are {', '.join(names())}")
     found: Callable[..., Any] = getattr(import_module(f"{__name__}.{name}"), BACKENDS[name])
     return found
+
+
+def project(name: str | None) -> str:
+    """Return the name of a project: the given one, that of the environment, or that of the script.
+
+    The last is `ezpz.<folder>.<file>`, under which ezpz has kept the runs of the script so far.
+    """
+    named = name or next((os.environ[each] for each in PROJECTS if os.environ.get(each)), None)
+    script = Path(sys.argv[0] or "interactive").absolute()
+    return named or f"ezpz.{script.parent.name}.{script.stem}"

@@ -24,7 +24,7 @@ logger = logging.getLogger("blackboxml")
 VARIABLES: Final = ("EZPZ_TRACKER_BACKENDS", "EZPZ_TRACKERS")
 """Environment variables that name backends, in the order in which they are asked."""
 
-CONNECTING: Final = 10.0
+CONNECTING: Final = 30.0
 """Seconds that `setup_tracker` waits for slow backends to connect; after them they go on alone."""
 
 

@@ -13,7 +13,6 @@ import json
 import math
 import mimetypes
 import os
-import posixpath
 import re
 import sys
 import tempfile
@@ -26,6 +25,13 @@ from blackboxml.converters.mlflow.run import DOCUMENT, EXTRA, INDEX, OWN, RUN_ID
 from blackboxml.errors import BlackboxError, ConversionError
 from blackboxml.extras import require
 from blackboxml.foreign import values as foreign
+from blackboxml.foreign.mlflow import (
+    LONGEST_NAME,
+    LONGEST_PARAM,
+    MOST_METRICS,
+    MOST_PARAMS,
+    mend,
+)
 from blackboxml.interchange import count_as, flatten
 from blackboxml.naming import distinct
 
@@ -42,10 +48,6 @@ DIGEST: Final = "blackbox.digest"
 """The tag that is set last: a digest of what was exported."""
 REPLACED: Final = "blackbox.replaced"
 EXPERIMENT: Final = "blackbox"
-MOST_METRICS: Final = 1000
-MOST_PARAMS: Final = 100
-LONGEST_PARAM: Final = 6000
-LONGEST_NAME: Final = 250
 _LONGEST_TAG: Final = 5000
 _STATUS: Final = {"completed": "FINISHED", "failed": "FAILED", "running": "RUNNING"}
 _EXACT: Final = 2**53
@@ -75,18 +77,6 @@ def write(
             _Export(run, client, ledger, mlflow).write(options, artifacts)
     except mlflow.exceptions.MlflowException as error:
         raise ConversionError(f"MLflow refuses: {error}") from None
-
-
-def mend(name: str) -> str:
-    """Return a name as MLflow takes it: a path of word characters, `.`, `-`, `:` and spaces."""
-    text = re.sub(r"[^/\w.\- :]", "_", name)
-    if posixpath.normpath(text) != text or text.startswith(("/", "..")) or text == ".":
-        parts = [part for part in text.split("/") if part]
-        text = "/".join("_" * len(part) if set(part) <= {"."} else part for part in parts)
-    if len(text) > LONGEST_NAME:
-        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
-        text = f"{text[: LONGEST_NAME - 20].rstrip('/')}-{digest}"
-    return text or "unnamed"
 
 
 class _Names:

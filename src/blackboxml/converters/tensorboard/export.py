@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import re
-import struct
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
@@ -22,7 +21,7 @@ import numpy as np
 from blackboxml.config import encode_config
 from blackboxml.converters.tensorboard import scalars
 from blackboxml.errors import FormatError
-from blackboxml.foreign.tensorboard import hparams, messages
+from blackboxml.foreign.tensorboard import hparams, messages, summary
 from blackboxml.foreign.tensorboard.messages import member
 from blackboxml.foreign.tensorboard.records import frame
 from blackboxml.foreign.values import from_npy, to_npy
@@ -308,7 +307,11 @@ def _media(run: RunReader, ledger: Ledger) -> Iterator[tuple[int, bytes]]:
         for medium in several:
             try:
                 data = None if medium.file is None else run.load(medium)
-                if kind in {"image", "figure"} and data is not None and _size(data) is not None:
+                if (
+                    kind in {"image", "figure"}
+                    and data is not None
+                    and summary.size(data) is not None
+                ):
                     images.append(data)
                     continue
                 said = _event(medium, data, ledger)
@@ -320,36 +323,39 @@ def _media(run: RunReader, ledger: Ledger) -> Iterator[tuple[int, bytes]]:
             else:
                 yield rank, messages.event(time, step, *said)
         if images:
-            yield rank, messages.event(time, step, *_images(name, kind, images))
+            exact = None if kind == "image" else {"kind": kind}
+            said = messages.SUMMARY, summary.of_images(name, images, exact)
+            yield rank, messages.event(time, step, *said)
 
 
 def _event(medium: MediaRecord, data: bytes | None, ledger: Ledger) -> tuple[int, bytes] | None:
     """Return member and content of the event that holds a medium; None if none can."""
     if data is None:
-        return _value(medium, medium.value, ledger)
+        return messages.SUMMARY, _value(medium, medium.value, ledger)
     if medium.name in _GRAPHS and medium.kind == "artifact":
         return _GRAPHS[medium.name], data
     if medium.kind == "audio" and medium.media_type == "audio/wav":
-        return _summary(medium.name, messages.tensor([data], [1]), "audio", member(2, 11))
+        said = summary.of_tensor(medium.name, messages.tensor([data], [1]), "audio", member(2, 11))
+        return messages.SUMMARY, said
     if medium.kind == "array":
         return _array(medium.name, data)
     value = _parse(medium, data)
-    return None if value is None else _value(medium, value, ledger)
+    return None if value is None else (messages.SUMMARY, _value(medium, value, ledger))
 
 
-def _value(medium: MediaRecord, value: Any, ledger: Ledger) -> tuple[int, bytes]:
-    """Return member and content of the event that holds JSON."""
+def _value(medium: MediaRecord, value: Any, ledger: Ledger) -> bytes:
+    """Return a summary of JSON."""
     name, kind = medium.name, medium.kind
     if kind == "text" and isinstance(value, str):
-        return _summary(name, messages.tensor([value.encode()], []), "text")
+        return summary.of_text(name, value)
     if kind == "histogram" and (rows := _triples(value)) is not None:
         plain = {"edges": [*rows[:, 0].tolist(), float(rows[-1, 1])], "counts": rows[:, 2].tolist()}
         same = json.dumps(plain, sort_keys=True) == json.dumps(value, sort_keys=True)
         exact = None if same else {"kind": kind, "value": value}
-        return _summary(name, messages.tensor(rows, rows.shape), "histograms", exact=exact)
+        tensor = messages.tensor(rows, rows.shape)
+        return summary.of_tensor(name, tensor, "histograms", exact=exact)
     ledger.changed(count_as(kind), _AS_TEXT, where=f"{name} at step {medium.step}")
-    shown = messages.tensor([_show(value).encode()], [])
-    return _summary(name, shown, "text", exact={"kind": kind, "value": value})
+    return summary.of_text(name, summary.markdown(value), {"kind": kind, "value": value})
 
 
 def _parse(medium: MediaRecord, data: bytes) -> Any:
@@ -362,24 +368,6 @@ def _parse(medium: MediaRecord, data: bytes) -> Any:
     except ValueError:
         pass
     return None
-
-
-def _summary(
-    name: str, tensor: bytes, plugin: str, content: bytes = b"", exact: Any = None
-) -> tuple[int, bytes]:
-    """Return a summary of one tensor."""
-    said = member(1, name) + member(8, tensor) + member(9, messages.metadata(plugin, content))
-    if exact is not None:
-        said += member(messages.EXACT_MEDIUM, json.dumps(exact))
-    return messages.SUMMARY, member(1, said)
-
-
-def _images(name: str, kind: str, images: list[bytes]) -> tuple[int, bytes]:
-    """Return a summary of the images of one name and step."""
-    width, height = _size(images[0]) or (0, 0)
-    strings = [str(width).encode(), str(height).encode(), *images]
-    tensor = messages.tensor(strings, [len(strings)])
-    return _summary(name, tensor, "images", exact=None if kind == "image" else {"kind": kind})
 
 
 def _array(name: str, data: bytes) -> tuple[int, bytes] | None:
@@ -406,43 +394,3 @@ def _triples(value: Any) -> npt.NDArray[np.float64] | None:
     if len(edges) != len(counts) + 1 or not len(counts):
         return None
     return np.column_stack([edges[:-1], edges[1:], counts])
-
-
-def _show(value: Any) -> str:
-    """Return JSON as a text in Markdown: a table, or as it stands."""
-    if isinstance(value, dict) and set(value) == {"columns", "rows"}:
-        lines = [value["columns"], ["---"] * len(value["columns"]), *value["rows"]]
-        return "\n".join("|" + "|".join(map(_cell, line)) + "|" for line in lines)
-    return "\n".join(f"    {line}" for line in json.dumps(value, indent=2).splitlines())
-
-
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height in pixels of an image of a kind that a browser shows."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:  # noqa: PLR2004
-        return struct.unpack(">II", data[16:24])
-    if data[:4] == b"GIF8" and len(data) >= 10:  # noqa: PLR2004
-        return struct.unpack("<HH", data[6:10])
-    if data[:2] == b"BM" and len(data) >= 26:  # noqa: PLR2004
-        width, height = struct.unpack("<ii", data[18:26])
-        return abs(width), abs(height)
-    if data[:3] == b"\xff\xd8\xff":
-        return _jpeg_size(data)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return 0, 0  # TensorBoard asks the browser
-    return None
-
-
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Return width and height of a JPEG: they are in its frame header."""
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:  # noqa: PLR2004
-        if data[at + 1] in {0xC0, 0xC1, 0xC2, 0xC3}:
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9])
-            return width, height
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return 0, 0
