@@ -19,7 +19,7 @@ LAYERS = (
     "checksum naming scalar files process environment variable schema extras npy < config",
     "journal < metric medium block encoding < scan < merge table ending < media following",
     "usable < manifest < status arrays resumption decoded",
-    "documents recorder < media_recorder < writer",
+    "documents recorder < media_recorder < writer < media_log",
     "dataset stretch < sealed < seal < pack",
     "reader legacy",
     "collection validation interchange < repair conformance",

@@ -66,7 +66,6 @@ class RunWriter:
         manifest: What `run.json` says.
         log: Records one step; see `Recorder.log`.
         log_points: Records many steps at once; see `Recorder.log_points`.
-        log_points: Records many steps at once; see `Recorder.log_points`.
     """
 
     def __init__(
@@ -95,7 +94,6 @@ class RunWriter:
         self._sync_mode: Sync = sync
         self._media: MediaRecorder | None = None
         self.log = self._recorder.log
-        self.log_points = self._recorder.log_points
         self.log_points = self._recorder.log_points
 
     # -- opening
@@ -316,6 +314,11 @@ class RunWriter:
         """Records that could not be kept."""
         return self._recorder.lost
 
+    @property
+    def last_step(self) -> int:
+        """The step of the last point, or 0: that of a medium for which none is given."""
+        return max(self._recorder.next_step - 1, 0)
+
     def rewind(self, step: int) -> None:
         """Say that training went back: earlier points of this rank at `step` or later do not count.
 
@@ -361,9 +364,7 @@ class RunWriter:
                 raise RunStateError(message)
             self.disregard()
             return
-        if step is None:
-            step = max(self._recorder.next_step - 1, 0)
-        self._media_recorder().record(name, kind, step, content)
+        self._media_recorder().record(name, kind, self.last_step if step is None else step, content)
 
     def _media_recorder(self) -> MediaRecorder:
         """Return what records media; the first medium opens its journal."""

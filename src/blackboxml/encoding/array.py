@@ -10,6 +10,8 @@ from blackboxml.encoding import Encoded
 from blackboxml.npy import MEDIA_TYPE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
 
@@ -61,15 +63,21 @@ def _unwrap(value: Any) -> Any:
     return numpy() if callable(numpy) and hasattr(value, "shape") else value
 
 
-def encode_array(value: Any) -> Encoded:
+def encode_array(value: Any, dims: Sequence[str] | None = None) -> Encoded:
     """Return an array as a `.npy` file of version 1.0.
 
+    Args:
+        value: As for `to_array`.
+        dims: Names of its dimensions.
+
     Raises:
-        ValueError: If it holds anything but numbers.
+        ValueError: If it holds anything but numbers, or has another number of dimensions.
     """
     import numpy as np
 
     array = to_array(value)
+    if dims is not None and len(dims) != array.ndim:
+        raise ValueError(f"dims are {dims!r:.80} for an array of shape {array.shape}")
     if array.dtype.itemsize > 16 or array.dtype.name in {"longdouble", "float128"}:  # noqa: PLR2004
         raise ValueError(f"numbers of type {array.dtype} differ between machines; give float64")
     file = io.BytesIO()

@@ -20,6 +20,7 @@ from blackboxml.config import decode_config, encode_config
 from blackboxml.errors import BlackboxError, ConfigError, RunStateError
 from blackboxml.files import Directory
 from blackboxml.journal import check_format, parse
+from blackboxml.media_log import MediaLog
 from blackboxml.model import CONFIG_FORMAT, LIMITS, VERSION
 from blackboxml.writer import RunWriter
 
@@ -39,7 +40,7 @@ _started: set[Run] = set()
 """Runs that the end of the process would leave open; held, so that none is forgotten."""
 
 
-class Run:
+class Run(MediaLog):
     """Records one training run into a directory of its own.
 
     Everything that `log` was given is in the kernel when it returns, so that killing the process
@@ -246,23 +247,6 @@ class Run:
         tree |= encode_config(parameters) if parameters else {}
         self._merge_config(tree)
 
-    def log_media(self, name: str, kind: str, step: int | None = None, **content: Any) -> None:
-        """Record something other than numbers, as it is to be kept; see `RunWriter.log_media`.
-
-        Args:
-            name: As the name of a metric, with a group before its first `/`.
-            kind: `text`, `image`, `histogram`, `array`, `table`, `figure`, `graph`, `artifact`,
-                `event`, or another word.
-            step: An int64; by default the step of the last point, or 0.
-            **content: One of `value`, `data` and `path`, and what else is to be said of it.
-
-        Raises:
-            MetricError: If the name, the step or the value cannot be stored.
-            RunStateError: If the run was not started, or has ended.
-            WriteError: If the file system refuses and `strict` is set.
-        """
-        self._require().log_media(name, kind, step, **content)
-
     def rewind(self, step: int) -> None:
         """Say that training went back to a checkpoint: points at `step` or later do not count.
 
@@ -284,23 +268,6 @@ class Run:
             RunStateError: If the run was not started, or has ended.
         """
         self._require().describe(metric, unit=unit, description=description)
-
-    def log_media(self, name: str, kind: str, step: int | None = None, **content: Any) -> None:
-        """Record something other than numbers: a text, an image, an array; see `RunWriter`.
-
-        Args:
-            name: As the name of a metric, with a group before its first `/`.
-            kind: `text`, `image`, `histogram`, `array`, `table`, `figure`, `graph`, `artifact`,
-                `event`, or another word.
-            step: An int64; by default the step of the last point, or 0.
-            **content: One of `value`, `data` and `path`, and as `RunWriter.log_media` takes them.
-
-        Raises:
-            MetricError: If the name, the step or the value cannot be stored.
-            RunStateError: If the run was not started, or has ended.
-            WriteError: If the file system refuses and `strict` is set.
-        """
-        self._require().log_media(name, kind, step, **content)
 
     def sync(self) -> None:
         """Make every record survive a power cut that was logged before this call.
