@@ -208,18 +208,21 @@ def test_each_step_of_sealing_and_packing_is_durable_before_the_next(
     table, dataset, manifest, sums = (
         seen.index(("rename", name)) for name in ("a.parquet", "a.h5", "run.json", "SHA256SUMS")
     )
-    assert max(table, dataset) < manifest < sums
-    for before, after in ((max(table, dataset), manifest), (manifest, sums)):
+    assert max(table, dataset) < sums < manifest
+    for before, after in ((max(table, dataset), sums), (sums, manifest)):
         assert ("sync", "directory") in seen[before:after]
     assert seen[:table].count(("sync", "file")) >= 2
     with watched(monkeypatch) as seen:
         pack(path)
-    manifest, sums = (seen.index(("rename", name)) for name in ("run.json", "SHA256SUMS"))
+    (unsealed, manifest), (sums,) = (
+        [at for at, call in enumerate(seen) if call == ("rename", name)]
+        for name in ("run.json", "SHA256SUMS")
+    )
     gone = [at for at, (what, name) in enumerate(seen) if what == "unlink" and "." in name[1:]]
     assert {seen[at][1] for at in gone} == {"metrics.jsonl", "a.h5"}
-    assert manifest < sums < min(gone)
-    assert ("sync", "directory") in seen[manifest:sums]
-    assert ("sync", "directory") in seen[sums : min(gone)]
+    assert unsealed < sums < manifest < min(gone)
+    for before, after in ((unsealed, sums), (sums, manifest), (manifest, min(gone))):
+        assert ("sync", "directory") in seen[before:after]
 
 
 @pytest.mark.rule("BB-SEA-002")

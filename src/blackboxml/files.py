@@ -66,6 +66,12 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def let_go(descriptor: int) -> None:
+    """Close a descriptor that was read from, or synced: what closing says then means nothing."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
 class Directory:
     """An open directory; all names are relative to it.
 
@@ -91,7 +97,7 @@ class Directory:
         """Close the descriptor; calling it again does nothing."""
         if self.fd >= 0:
             descriptor, self.fd = self.fd, -1
-            os.close(descriptor)
+            let_go(descriptor)
 
     def __del__(self) -> None:
         """Close the descriptor with its owner."""
@@ -161,9 +167,9 @@ class Directory:
             raise
         finally:
             for folder_descriptor in opened:
-                os.close(folder_descriptor)
+                let_go(folder_descriptor)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
+            let_go(descriptor)
             message = f"{name} in {self.path} is not a regular file; it is not read"
             raise UnsafePathError(message)
         return descriptor
@@ -196,7 +202,7 @@ class Directory:
         try:
             yield descriptor
         finally:
-            os.close(descriptor)
+            let_go(descriptor)
 
     def size(self, name: str) -> int | None:
         """Return the size of a regular file in bytes, or None where there is none."""
@@ -303,7 +309,7 @@ class Directory:
             try:
                 inside = os.listdir(folder)
             finally:
-                os.close(folder)
+                let_go(folder)
             for entry in inside:
                 self.remove(f"{name}/{entry}")
             os.rmdir(name, dir_fd=self.fd)
