@@ -173,7 +173,7 @@ def uncovered(rules: list[Rule], cases: list[dict[str, Any]]) -> list[str]:
     """Return what a corpus lacks: cases that break a rule, and neighbours that keep it.
 
     A case shows that a rule is checked if it is about the rule and expects a finding of it. Its
-    neighbour is about the rule too and expects none; nothing else is wrong with it.
+    neighbour is about the rule too, be it among others, and expects none; nothing else is wrong.
     """
     breaking, keeping = set(), set()
     for case in cases:
@@ -181,7 +181,7 @@ def uncovered(rules: list[Rule], cases: list[dict[str, Any]]) -> list[str]:
         if case["rule"] in found:
             breaking.add(case["rule"])
         elif case["expect"]["verdict"] in {"valid", "incomplete"}:
-            keeping.add(case["rule"])
+            keeping |= {case["rule"], *case.get("also", [])} - found
     lacking = []
     for rule in rules:
         if rule["checked"] == "behaviour":

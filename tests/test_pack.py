@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blackboxml import RunWriter, open_run
+from blackboxml import RunWriter, open_run, validate
 from blackboxml.errors import BlackboxError, RunIsLiveError, SealError, TableError
 from blackboxml.pack import pack
 from blackboxml.schema import validator
@@ -147,6 +147,25 @@ def test_a_damaged_run_is_not_packed(tmp_path: Path, data: bytes) -> None:
         pack(path)
     assert (path / "metrics.jsonl").read_bytes() == data
     assert open_run(path).sealed
+
+
+@pytest.mark.rule("BB-SEA-013")
+def test_a_statistic_of_a_later_version_survives_packing(tmp_path: Path) -> None:
+    known = {"a/x": {"mean": 0.5, "count": 2}}
+    both = {"a/x": {"mean": 0.5, "median": [1, {"b": 2}]}, "a/y": {"mode": "c"}}
+    lines = point(0, {"a/x": 1}, ranks=known) + point(1, {"a/x": 2}, ranks=both) + end(2)
+    path = write(tmp_path / "run", {"metrics.jsonl": header() + lines})
+    pack(path)
+    assert validate(path).verdict == "valid"
+    assert [each.ranks for each in open_run(path).records()] == [
+        known,
+        {"a/x": {"mean": 0.5}, "a/y": {}},
+    ]
+    seal(path)
+    data = (path / "metrics.jsonl").read_bytes()
+    found = [json.loads(each) for each in data.splitlines()[1:]]
+    assert found[0]["ranks"] == known
+    assert found[1]["ranks"] == both
 
 
 def test_a_torn_tail_does_not_hinder_packing(tmp_path: Path) -> None:

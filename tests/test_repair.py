@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -617,6 +618,65 @@ def test_media_are_mended_and_missing_files_are_told(how: str, tmp_path: Path) -
     assert said(target) == said(path)
 
 
+@HOWS
+@pytest.mark.parametrize(
+    "bad",
+    [
+        point(1, {"a/x": 2**63}),
+        point(1, {"a/x": 1}, step=1.0),  # type: ignore[arg-type]
+        point(1, {"a/": 1}),
+        point(1, {"a/x": 1}, later=json.loads("[" * 65 + "]" * 65)),
+        line({"seq": 1, "time": 1.0, "step": 1}),
+    ],
+    ids=["beyond int64", "step with a point", "name", "depth", "no kind"],
+)
+def test_a_line_that_is_no_record_is_dropped_though_its_checksum_is_right(
+    how: str, bad: bytes, tmp_path: Path
+) -> None:
+    files = {JOURNAL: header() + point(0, {"a/x": 1}) + bad + point(2, {"a/x": 3}) + end(3)}
+    target, report = mend(write(tmp_path / "run", files), how)
+    assert [place[2] for place in said(target)] == [0, 2]
+    assert report.lossy
+    assert report.lost["records"] == 1
+
+
+@HOWS
+def test_a_size_that_the_manifest_has_wrong_is_put_right(
+    how: str, templates: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(templates["sealed"], path)
+
+    def enlarge(manifest: dict[str, Any]) -> None:
+        manifest["files"]["config.json"]["bytes"] += 1
+
+    was = hashlib.sha256((path / "run.json").read_bytes()).hexdigest()
+    edit(enlarge)(path)
+    digest = hashlib.sha256((path / "run.json").read_bytes()).hexdigest()
+    sums = (path / "SHA256SUMS").read_text("ascii")
+    (path / "SHA256SUMS").write_text(sums.replace(was, digest), "ascii")
+    target, report = mend(path, how)
+    assert not report.lossy
+    assert said(target) == said(path)
+    assert open_run(target).config == open_run(templates["sealed"]).config
+
+
+@HOWS
+def test_a_member_of_the_manifest_that_is_nested_too_deep_is_given_up(
+    how: str, templates: dict[str, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(templates["sealed"], path)
+    deep = json.loads("[" * 64 + "]" * 64)
+    edit(lambda manifest: manifest.update({"org.a": {"x": 1}, "org.b": deep}))(path)
+    target, report = mend(path, how)
+    manifest = json.loads((target / "run.json").read_bytes())
+    assert manifest["org.a"] == {"x": 1}
+    assert "org.b" not in manifest
+    assert report.lossy
+    assert any("lost: org.b" in each.text for each in report.actions)
+
+
 # -- what is refused
 
 
@@ -639,6 +699,20 @@ def test_a_run_of_which_nobody_knows_needs_a_person(tmp_path: Path) -> None:
     assert plan(path, force=True).actions
     repair(path, in_place=True, force=True)
     assert open_run(path).status == "interrupted"
+
+
+@pytest.mark.rule("BB-LIV-005", "BB-LIV-009")
+def test_a_rank_that_has_ended_is_not_called_live_for_what_follows_its_end(tmp_path: Path) -> None:
+    second = header(1, process=live_process())
+    files = {
+        JOURNAL: header() + point(0, {"x": 1}) + end(1) + b"torn",
+        "metrics.r1.jsonl": second + point(0, {"x": 2}) + end(1) + point(2, {"x": 3}),
+    }
+    path = write(tmp_path / "run", files)
+    assert plan(path).actions
+    (path / "metrics.r1.jsonl").write_bytes(second + point(0, {"x": 2}) + point(1, {"x": 3}))
+    with pytest.raises(RunIsLiveError, match=str(os.getpid())):
+        plan(path, force=True)
 
 
 def test_what_a_crash_left_is_settled(tmp_path: Path) -> None:

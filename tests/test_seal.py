@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from blackboxml import RunWriter, open_run
+from blackboxml import RunWriter, open_run, validate
 from blackboxml.errors import LimitError, NotARunError, RunIsLiveError, SealError
 from blackboxml.model import Limits
+from blackboxml.pack import pack
 from blackboxml.schema import validator
 from blackboxml.seal import seal
 from tests import histories
@@ -23,6 +24,8 @@ from tests.histories import TIME, end, event, header, point, write
 from tests.test_reader import rich, written
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.histories import Files
 
 
@@ -166,8 +169,39 @@ def test_a_live_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunIsLiveError, match="being written"):
         seal(writer.path)
     assert content(writer.path) == before
+    with pytest.raises(RunIsLiveError, match="being written"):
+        seal(writer.path, force=True)
     writer.finish()
     assert seal(writer.path).changed
+
+
+@pytest.mark.rule("BB-LIM-006")
+def test_what_no_reader_looks_at_is_not_listed(tmp_path: Path) -> None:
+    path = write(tmp_path / "run", {"metrics.jsonl": header() + point(0) + end(1)})
+    folder = path.joinpath(*["d"] * 64)
+    (folder / "d").mkdir(parents=True)
+    (folder / "seen").write_bytes(b"1")
+    (folder / "d" / "unseen").write_bytes(b"1")
+    seal(path)
+    listed = manifest_of(path)["files"]
+    assert [name for name in listed if "seen" in name] == ["d/" * 64 + "seen"]
+    assert [each.rule for each in validate(path).problems] == ["BB-LIM-005"]
+
+
+@pytest.mark.rule("BB-SEA-001", "BB-SEA-002", "BB-LIV-007")
+@pytest.mark.parametrize("work", [seal, pack])
+def test_a_run_of_another_machine_is_sealed_if_a_person_vouches(
+    tmp_path: Path, work: Callable[..., object]
+) -> None:
+    elsewhere = {"host": "elsewhere", "pid": 1, "started": 1}
+    path = write(tmp_path / "run", {"metrics.jsonl": header(process=elsewhere) + point(0)})
+    os.utime(path / "metrics.jsonl", (0, 0))  # no proof: the clocks of two machines differ
+    before = content(path)
+    with pytest.raises(RunIsLiveError, match=r"may still be written: .* --force"):
+        work(path)
+    assert content(path) == before
+    work(path, force=True)
+    assert open_run(path).status == "interrupted"
 
 
 @pytest.mark.parametrize(

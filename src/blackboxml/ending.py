@@ -43,7 +43,7 @@ class Attempt:
         header: The header of its first journal that has an intact one; None if none has.
         dated: Whether that header tells when the attempt began.
         end: Its `end` record, None if it has none.
-        last: Time of its last record, or of its header; None if it has neither.
+        last: Time of its last record, or of its last header; None if it has neither.
     """
 
     number: int
@@ -95,7 +95,8 @@ def prove_attempts(
         ended = last_end(directory, session, limits)
         last = last_time(directory, session)
         if last is None:
-            last = None if header is None else header.time
+            newest = [journal.header.time for journal in session if journal.header]
+            last = newest[-1] if newest else None
         dated = header is not None and header is session[0].header
         dated = dated and header is not None and "time" not in header.losses.assumed
         found.append(Attempt(number, header, dated, ended[0] if ended else None, last))

@@ -43,6 +43,7 @@ def pack(
     *,
     progress: Callable[[float], None] | None = None,
     limits: Limits = LIMITS,
+    force: bool = False,
 ) -> SealReport:
     """Seal a run, compare every value of its tables with the journals, and drop the journals.
 
@@ -52,17 +53,18 @@ def pack(
         path: The run directory.
         progress: Called with the share of the work that is done, from 0 to 1.
         limits: What a reader accepts.
+        force: Take it for granted that the run has ended, where nothing proves it.
 
     Raises:
         NotARunError: If there is no run at `path`.
-        RunIsLiveError: If its writer is alive.
+        RunIsLiveError: If its writer is alive, or may be.
         SealError: If a journal is damaged or the tables do not hold all of it; nothing is dropped.
         OSError: If the file system refuses.
     """
     with Directory(path) as directory:
         manifest, _ = manifests.open_history(directory, limits)
         if not manifest.get("sealed", {}).get("packed"):
-            seal(path, progress=progress, limits=limits)
+            seal(path, progress=progress, limits=limits, force=force)
             manifest = _pack(directory, limits)
             changed = True
         else:

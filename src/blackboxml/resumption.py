@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from blackboxml import manifest as manifests
 from blackboxml import merge, naming, process
+from blackboxml.ending import last_end
 from blackboxml.errors import RunIsLiveError
 from blackboxml.journal import read_tail
 
@@ -29,7 +30,9 @@ def refuse_live(directory: Directory, journals: list[JournalFile]) -> None:
         return
     if process.liveness(newest.header.process) != "alive":
         return
-    if "end" not in next(_tail(directory, newest), {}):
+    place = (newest.rank, newest.attempt)
+    session = [each for each in journals if (each.rank, each.attempt) == place]
+    if last_end(directory, session) is None:
         pid = newest.header.process.get("pid")
         message = f"{directory.path} is being written by process {pid}; end that one first"
         raise RunIsLiveError(message)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import naming
 from blackboxml.errors import JournalError, MetricError, Problem
 from blackboxml.journal import Block, check_sequence, count_off, decode, read_blocks, read_record
-from blackboxml.model import INT64_MAX, INT64_MIN, LIMITS, Limits, Record, Rewind
+from blackboxml.model import INT64_MAX, INT64_MIN, LIMITS, STATISTICS, Limits, Record, Rewind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +25,8 @@ EVENTS = ("rewind", "gap", "describe", "end")
 POINT = frozenset(["seq", "step", "time", "metrics", "ranks", "crc"])
 """The members of a point; one with others is kept as an event too, so that nothing is lost."""
 
+_STATISTICS: Final = frozenset(STATISTICS)
+
 Event = dict[str, Any]
 
 _BLOCK_BYTES = 4 * 2**20
@@ -37,7 +39,8 @@ class Scan:
         journal: The journal.
         problems: Receives every finding once.
         events: The records that tables do not hold or not whole, in order, without `crc`: those
-            that are no points, points without a value, points with members of a later version.
+            that are no points, points without a value, points with members or statistics of a later
+            version.
         line: Number of the next line, from 1.
         expected: `seq` of the next record.
         records: How many records count.
@@ -181,7 +184,7 @@ class Scan:
             record is None
             or not (record.metrics or record.ranks)
             or not POINT.issuperset(document)
-            or (record.ranks and not all(record.ranks.values()))
+            or (record.ranks and not all(map(_STATISTICS.issuperset, document["ranks"].values())))
             or (record.attempt, record.rank, seq) in self._exact
         ):
             document.pop("crc")
@@ -264,7 +267,7 @@ def _check_shape(document: Event, limits: Limits) -> None:
     if len(kinds) > 1:
         message = f"the record is of the kinds {', '.join(kinds)}, wanted one"
         raise JournalError(message, "BB-JNL-008")
-    if _deeper(document, limits.depth):
+    if deeper(document, limits.depth):
         message = f"the record is nested deeper than {limits.depth} levels"
         raise JournalError(message, "BB-LIM-001")
 
@@ -350,7 +353,7 @@ def _text(members: Event, key: str, least: int = 0) -> None:
         raise JournalError(message)
 
 
-def _deeper(document: Any, levels: int) -> bool:
+def deeper(document: Any, levels: int) -> bool:
     """Tell whether a JSON value has more levels of arrays and objects than that."""
     level = [document]
     while level := [each for each in level if isinstance(each, dict | list)]:

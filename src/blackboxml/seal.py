@@ -24,14 +24,13 @@ from blackboxml.errors import (
     BlackboxError,
     Findings,
     Problem,
-    RunIsLiveError,
     SealError,
     UnsafePathError,
 )
 from blackboxml.files import Directory, check_relative, write_all
 from blackboxml.model import LIMITS, MANIFEST, SCRATCH, SUMS, Limits, Rewind
 from blackboxml.scan import Scan
-from blackboxml.status import determine
+from blackboxml.status import determine, refuse_live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -71,6 +70,7 @@ def seal(
     *,
     progress: Callable[[float], None] | None = None,
     limits: Limits = LIMITS,
+    force: bool = False,
     known: Stretches | None = None,
 ) -> SealReport:
     """Write tables, datasets and checksums of a run that has ended; of a packed run, the rest.
@@ -81,18 +81,19 @@ def seal(
         path: The run directory.
         progress: Called with the share of the work that is done.
         limits: What a reader accepts.
+        force: Take it for granted that the run has ended, where nothing proves it.
         known: What who wrote the run knows of its journals.
 
     Raises:
         NotARunError: If there is no run at `path`.
-        RunIsLiveError: If its writer is alive.
+        RunIsLiveError: If its writer is alive, or may be.
         SealError: If what was written does not read back the same, or a sealed journal is damaged.
         OSError: If the file system refuses; the run is as it was.
     """
     with Directory(path) as directory:
         problems = Findings()
         manifest, journals = manifests.open_history(directory, limits, problems)
-        _refuse_live(directory, manifest, journals)
+        refuse_live(directory, determine(directory, manifest, journals, limits=limits), force=force)
         remove_scratch(directory)
         if manifest.get("sealed", {}).get("packed"):
             from blackboxml.pack import unpack
@@ -495,7 +496,10 @@ def list_files(directory: Directory, without: set[Any]) -> dict[str, Any]:
 
 
 def walk(directory: Directory, folder: str = "") -> Iterator[str]:
-    """Yield the regular files of a run in byte order of their paths, following no link."""
+    """Yield the regular files of a run in byte order of their paths, following no link.
+
+    Folders that lie too deep are left out: no reader looks into them.
+    """
     place = directory.path / folder if folder else directory.path
     found = sorted(os.scandir(place), key=lambda entry: entry.name)
     for entry in found:
@@ -505,7 +509,7 @@ def walk(directory: Directory, folder: str = "") -> Iterator[str]:
         except UnsafePathError:
             continue
         mode = entry.stat(follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(mode) and name.count("/") < LIMITS.folders:
             yield from walk(directory, name)
         elif stat.S_ISREG(mode):
             yield name
@@ -574,20 +578,6 @@ def _is_sealed(directory: Directory, manifest: Manifest, journals: list[JournalF
         return directory.read(SUMS, _MOST_SUMS) == expected
     except (OSError, BlackboxError):
         return False
-
-
-def _refuse_live(directory: Directory, manifest: Manifest, journals: list[JournalFile]) -> None:
-    """Refuse a run that is being written.
-
-    Raises:
-        RunIsLiveError: Saying what to do.
-    """
-    if determine(directory, manifest, journals).status == "running":
-        message = (
-            f"{directory.path} is being written; seal it when its run has ended "
-            "(leaving the run seals it)"
-        )
-        raise RunIsLiveError(message)
 
 
 def _has_points(scan: Scan, directory: Directory) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from blackboxml import process
 from blackboxml.ending import last_end
+from blackboxml.errors import RunIsLiveError
 from blackboxml.model import LIMITS, MANIFEST, Limits
 
 if TYPE_CHECKING:
@@ -35,10 +36,12 @@ class Verdict:
     Attributes:
         status: The status.
         reason: How that is known, for a person.
+        proven: False where a journal was not watched for long enough to tell.
     """
 
     status: ReaderStatus
     reason: str
+    proven: bool = True
 
 
 @dataclass(slots=True)
@@ -94,6 +97,30 @@ def determine(
     return _observe(directory, newest.name, identity, watch or Watch())
 
 
+def refuse_live(directory: Directory, verdict: Verdict, *, force: bool) -> None:
+    """Refuse to seal or to mend a run that is being written, or of which nobody knows.
+
+    Args:
+        directory: The run.
+        verdict: What is known of it.
+        force: A person vouches that it has ended.
+
+    Raises:
+        RunIsLiveError: Saying what to do.
+    """
+    if verdict.status == "running" and verdict.proven:
+        message = (
+            f"{directory.path} is being written: {verdict.reason}. Wait until its run has ended"
+        )
+        raise RunIsLiveError(message)
+    if verdict.status in {"running", "stale"} and not force:
+        message = (
+            f"{directory.path} may still be written: {verdict.reason}. "
+            "If you know that it has ended, say so with --force (force=True)"
+        )
+        raise RunIsLiveError(message)
+
+
 def _newest_attempt(journals: Sequence[JournalFile]) -> list[JournalFile]:
     """Return the journals of the newest attempt of the least rank."""
     if not journals:
@@ -117,9 +144,14 @@ def _observe(directory: Directory, name: str, identity: dict[str, Any], watch: W
     verdict = _alive(identity, name, None if name == MANIFEST else status.st_mtime)
     if verdict.status != "stale":
         return verdict
+    first = watch.seen is None
     silence = watch.silence(status)
+    if first:
+        return Verdict(
+            "running", f"{verdict.reason}, and one look at it tells no more", proven=False
+        )
     if silence < STALE_SECONDS:
-        return Verdict("running", f"{name} changed {silence:.0f} s ago")
+        return Verdict("running", f"{name} changed {silence:.0f} s ago", proven=False)
     return Verdict("stale", f"{name} has not changed for {silence:.0f} s")
 
 

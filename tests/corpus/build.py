@@ -142,7 +142,7 @@ def build(case: Case) -> None:
     document.pop("versions", None)
     if found:
         document["versions"] = found
-    order = ("title", "rule", "base", "mutation", "versions", "overlay", "needs", "expect")
+    order = ("title", "rule", "also", "base", "mutation", "versions", "overlay", "needs", "expect")
     ordered = {key: document[key] for key in order if key in document}
     (case.files.parent / "case.json").write_text(dump(ordered) + "\n", "utf-8")
 

@@ -23,7 +23,8 @@ def missing() -> list[str]:
     """Return what lacks, a line each."""
     cases: dict[str, list[Case]] = {}
     for case in load(FIXTURES):
-        cases.setdefault(case.rule, []).append(case)
+        for each in (case.rule, *case.document.get("also", [])):
+            cases.setdefault(each, []).append(case)
     lacking = []
     for rule in rules():
         if rule.checked == "behaviour":
@@ -31,7 +32,7 @@ def missing() -> list[str]:
         own = cases.get(rule.id, [])
         if not any(breaks(case, rule.id) for case in own):
             lacking.append(f"{rule.id} {rule.slug}: no case that breaks it")
-        if not any(keeps(case) for case in own):
+        if not any(keeps(case, rule.id) for case in own):
             lacking.append(f"{rule.id} {rule.slug}: no valid neighbour")
     return lacking
 
@@ -42,10 +43,10 @@ def breaks(case: Case, rule: str) -> bool:
     return any(finding["rule"].startswith(wanted) for finding in case.expect.get("findings", []))
 
 
-def keeps(case: Case) -> bool:
-    """Tell whether a case keeps its rule."""
+def keeps(case: Case, rule: str) -> bool:
+    """Tell whether a case keeps a rule."""
     fine = case.expect.get("verdict") in {"valid", "incomplete"}
-    return fine and not breaks(case, case.rule)
+    return fine and not breaks(case, rule)
 
 
 if __name__ == "__main__":

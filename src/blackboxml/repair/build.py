@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
 from blackboxml import schema
-from blackboxml.errors import BlackboxError, Findings, JournalError, RepairError
+from blackboxml.ending import prove_attempts
+from blackboxml.errors import BlackboxError, Findings, RepairError
 from blackboxml.files import Directory, check_relative
-from blackboxml.journal import check_sequence, read_tail
 from blackboxml.model import MANIFEST, RUN_FORMAT, SUMS, VERSION
 from blackboxml.repair.case import entries_below
 from blackboxml.seal import (
     Sealing,
     entry_files,
     list_files,
-    write_manifest,
     write_sums,
 )
 from blackboxml.validation import validate
@@ -30,8 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from blackboxml.ending import Attempt
     from blackboxml.manifest import Manifest
-    from blackboxml.model import JournalFile
+    from blackboxml.model import JournalFile, Limits
     from blackboxml.repair.case import Case
     from blackboxml.validation import Report
 
@@ -218,13 +218,13 @@ class Build:
             if mode == "list":
                 dropped = self._leftovers(manifest)
                 manifest["files"] = list_files(directory, dropped)
-                write_manifest(directory, manifest)
-            else:
-                write_sums(directory, manifest)
+                manifest["generation"] = manifest.get("generation", -1) + 1
+                directory.replace(MANIFEST, manifests.encode(manifest))
+            write_sums(directory, manifest)
             return
         manifest, journals = self._history(directory)
         complete(manifest)
-        settle(directory, manifest, journals)
+        settle(directory, manifest, journals, limits)
         if mode == "none":
             manifests.unseal(manifest)
             manifest["generation"] += 1
@@ -249,7 +249,8 @@ class Build:
             manifest = case.manifest | {
                 key: manifest[key] for key in ("attempts",) if not case.manifest.get(key)
             }
-        return dict(manifest), journals
+        kept = {key: value for key, value in manifest.items() if key not in case.deep}
+        return kept | {key: manifest[key] for key in manifests.SEALED if key in manifest}, journals
 
     def _leftovers(self, manifest: Manifest) -> set[str]:
         """Return the files of a packed run that do not count any more."""
@@ -295,19 +296,18 @@ def complete(manifest: Manifest) -> None:
         manifest.setdefault(key, value)
 
 
-def settle(directory: Directory, manifest: Manifest, journals: Sequence[JournalFile]) -> None:
+def settle(
+    directory: Directory,
+    manifest: Manifest,
+    journals: Sequence[JournalFile],
+    limits: Limits,
+) -> None:
     """Say how each attempt and the run ended: what journals prove, else what the manifest says."""
     if not journals:
         return
-    least = min(journal.rank for journal in journals)
-    sessions: dict[int, dict[int, JournalFile]] = {}
-    for journal in journals:
-        if journal.rank == least:
-            sessions.setdefault(journal.attempt, {})[journal.ordinal] = journal
     entries = {entry["attempt"]: entry for entry in manifest["attempts"]}
-    for attempt, session in sessions.items():
-        own = [session[ordinal] for ordinal in sorted(session)]
-        entries[attempt] = _entry(directory, entries.get(attempt), own)
+    for attempt in prove_attempts(directory, journals, limits):
+        entries[attempt.number] = _entry(entries.get(attempt.number), attempt)
     for entry in entries.values():
         if entry["status"] == "running":
             entry |= {"status": "interrupted", "end": entry["start"]}
@@ -322,29 +322,20 @@ def settle(directory: Directory, manifest: Manifest, journals: Sequence[JournalF
     manifest["duration_seconds"] = round(max(0.0, lasted), 6)
 
 
-def _entry(directory: Directory, old: Manifest | None, session: list[JournalFile]) -> Manifest:
+def _entry(old: Manifest | None, attempt: Attempt) -> Manifest:
     """Return what the manifest has to say of an attempt."""
-    headers = [journal.header for journal in session if journal.header is not None]
-    entry = dict(old) if old is not None else {"attempt": session[0].attempt, "status": "running"}
-    if headers:
-        if "start" not in entry or "time" not in headers[0].losses.assumed:
-            entry["start"] = manifests.timestamp(headers[0].time)
-        entry["process"] = headers[0].process
-    last = headers[-1].time if headers else manifests.seconds(str(entry["start"]))
-    end: dict[str, Any] | None = None
-    for journal in session:
-        with directory.reading(journal.name) as descriptor:
-            record = next(read_tail(descriptor, journal.start), {})
-        with contextlib.suppress(JournalError):
-            last = check_sequence(record)[1]
-            end = record.get("end", end)
-            if "end" in record:
-                ended = last
-    if end is not None:
+    entry = dict(old) if old is not None else {"attempt": attempt.number, "status": "running"}
+    if attempt.header is not None:
+        if "start" not in entry or attempt.dated:
+            entry["start"] = manifests.timestamp(attempt.header.time)
+        entry["process"] = attempt.header.process
+    if attempt.end is not None:
+        end = attempt.end["end"]
         if entry["status"] != end["status"] or entry.get("exception") != end.get("exception"):
             entry.pop("exception", None)
             entry |= {key: end[key] for key in ("status", "exception") if key in end}
-            entry["end"] = manifests.timestamp(ended)
+            entry["end"] = manifests.timestamp(attempt.end["time"])
     elif entry["status"] in {"running", "interrupted"}:
-        entry |= {"status": "interrupted", "end": manifests.timestamp(last)}
+        ended = str(entry["start"]) if attempt.last is None else manifests.timestamp(attempt.last)
+        entry |= {"status": "interrupted", "end": ended}
     return entry

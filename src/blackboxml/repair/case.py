@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
 from blackboxml import naming, process, usable
+from blackboxml.ending import last_end
 from blackboxml.errors import (
     BlackboxError,
     Findings,
@@ -21,16 +22,16 @@ from blackboxml.errors import (
     RunIsLiveError,
 )
 from blackboxml.files import check_relative
-from blackboxml.journal import read_tail
 from blackboxml.model import MANIFEST, SCRATCH, SUMS
 from blackboxml.repair.history import History, Known
 from blackboxml.repair.tables import FIRST, TableSource
+from blackboxml.scan import deeper
 from blackboxml.seal import digest
-from blackboxml.status import ENDED, determine
+from blackboxml.status import determine, refuse_live
 from blackboxml.validation import Report, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from blackboxml.files import Directory
@@ -61,6 +62,7 @@ class Case:
         removed: Files that the mended run does not have, by path.
         links: Entries that are no files, by path: what a link points to, empty for others.
         sums: The digests of `SHA256SUMS`, by path.
+        deep: Members of `run.json` that are nested deeper than a document may be.
     """
 
     directory: Directory
@@ -76,6 +78,7 @@ class Case:
     removed: set[str] = field(default_factory=set)
     links: dict[str, str] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
+    deep: set[str] = field(default_factory=set)
 
     @property
     def path(self) -> Path:
@@ -115,6 +118,11 @@ class Case:
         except (OSError, BlackboxError):
             return False
 
+    def is_as_large_as_sealed(self, name: str) -> bool:
+        """Tell whether the manifest says the size of a file right, if it says one."""
+        entry = self.manifest.get("files", {}).get(name)
+        return entry is None or entry["bytes"] == self.directory.size(name)
+
     def why(self, *files: str, rules: str = "") -> tuple[str, ...]:
         """Return the rules that are broken by these files, or those of some areas by any."""
         return tuple(
@@ -149,7 +157,7 @@ def open_case(directory: Directory, limits: Limits, *, force: bool) -> Case:
         case.manifest, case.journals = manifests.open_history(directory, limits, Findings())
     except (NotARunError, ManifestError):
         case.manifest = _from_tables(case)
-    refuse_live(case, force=force)
+    _refuse_written(case, force=force)
     case.known = _known(case)
     return case
 
@@ -175,9 +183,9 @@ def _read_raw(case: Case) -> Manifest:
         raw = manifests.read(case.directory, case.limits)
     except (NotARunError, ManifestError):
         return {}
-    for key in usable.unusable(raw, case.limits):
-        if key not in manifests.SEALED:
-            raw.pop(key, None)
+    case.deep = {key for key, value in raw.items() if deeper(value, case.limits.depth - 1)}
+    for key in {*usable.unusable(raw, case.limits), *case.deep}.difference(manifests.SEALED):
+        raw.pop(key, None)
     return raw
 
 
@@ -243,46 +251,43 @@ def _is_path(name: str) -> bool:
     return True
 
 
-def refuse_live(case: Case, *, force: bool) -> None:
+def _refuse_written(case: Case, *, force: bool) -> None:
     """Refuse a run that is written, or one of which nobody knows.
 
     Raises:
         RunIsLiveError: Saying what to do.
     """
-    newest: dict[int, JournalFile] = {}
-    for journal in case.journals:
-        known = newest.get(journal.rank)
-        if known is None or (known.attempt, known.ordinal) <= (journal.attempt, journal.ordinal):
-            newest[journal.rank] = journal
-    others = [] if "sealed" in case.raw else [newest[rank] for rank in sorted(newest)[1:]]
     if not case.journals and not case.raw:
         return  # tables are all that is left, and a run is sealed when it has ended
-    verdict = determine(case.directory, case.manifest, case.journals)
-    if verdict.status == "running":
-        others += [newest[min(newest)]] if newest else []
-    for journal in others:
-        if journal.header is None or process.liveness(journal.header.process) != "alive":
+    newest = _newest(case.journals)
+    verdict = determine(case.directory, case.manifest, case.journals, limits=case.limits)
+    if verdict.proven or not _process_is_gone(case, newest):
+        refuse_live(case.directory, verdict, force=force)
+    for rank in [] if "sealed" in case.raw else sorted(newest)[1:]:
+        header = newest[rank][-1].header
+        if header is None or process.liveness(header.process) != "alive":
             continue
-        with case.directory.reading(journal.name) as descriptor:
-            if "end" not in next(read_tail(descriptor, journal.start), {}):
-                pid = journal.header.process.get("pid")
-                message = f"{case.path} is being written by process {pid}; repair it afterwards"
-                raise RunIsLiveError(message)
-    if verdict.status in ENDED or verdict.status == "crashed" or force:
-        return
-    if _process_is_gone(case, newest):
-        return
-    message = (
-        f"{case.path} may still be written: {verdict.reason}. "
-        "If you know that it has ended, say so with --force"
-    )
-    raise RunIsLiveError(message)
+        if last_end(case.directory, newest[rank], case.limits) is None:
+            pid = header.process.get("pid")
+            message = f"{case.path} is being written by process {pid}; repair it afterwards"
+            raise RunIsLiveError(message)
 
 
-def _process_is_gone(case: Case, newest: Mapping[int, JournalFile]) -> bool:
+def _newest(journals: Sequence[JournalFile]) -> dict[int, list[JournalFile]]:
+    """Return the journals of the newest attempt of each rank, in the order of their ordinals."""
+    found: dict[int, list[JournalFile]] = {}
+    for journal in sorted(journals, key=lambda each: (each.attempt, each.ordinal)):
+        session = found.setdefault(journal.rank, [])
+        if session and session[0].attempt != journal.attempt:
+            session.clear()
+        session.append(journal)
+    return found
+
+
+def _process_is_gone(case: Case, newest: Mapping[int, Sequence[JournalFile]]) -> bool:
     """Tell whether the manifest proves a crash where the header of the journal is damaged."""
-    journal = newest.get(min(newest, default=0))
-    if journal is not None and journal.header is not None:
+    session = newest.get(min(newest, default=0))
+    if session is not None and session[-1].header is not None:
         return False
     attempts = case.raw.get("attempts", [])
     found = attempts[-1].get("process") if attempts else None

@@ -8,6 +8,7 @@ import stat
 import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml import manifest as manifests
 from blackboxml import naming, schema
 from blackboxml.errors import BlackboxError
 from blackboxml.model import CONFIG, MANIFEST, SUMS
@@ -301,7 +302,7 @@ def _call(
     if problem.file == SUMS or (problem.file, problem.rule) == (MANIFEST, "BB-INT-009"):
         return "sums"
     if problem.rule == "BB-INT-009" and case.is_as_sealed(problem.file):
-        return "sums"
+        return "sums" if case.is_as_large_as_sealed(problem.file) else "list"
     if problem.file in derived | journals | {MANIFEST, ""} or problem.rule == "BB-SEA-006":
         return "seal"
     return "list" if problem.file in own or problem.rule == "BB-INT-009" else "none"
@@ -353,6 +354,7 @@ def _lost_members(case: Case) -> list[str]:
     if not case.raw:
         return [key for key in _UNPROVED if key != "tags" or not case.manifest["tags"]]
     lost = {key for key in ("tags", "environment") if key not in case.raw}
+    lost |= case.deep.difference(manifests.SEALED)
     for error in schema.validator("manifest").iter_errors(case.raw):
         key = str(error.absolute_path[0]) if error.absolute_path else ""
         if key in _UNPROVED:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blackboxml import schema
 from blackboxml.errors import Findings, JournalError
-from blackboxml.journal import decode, read_blocks
+from blackboxml.journal import Block, decode, read_blocks
+from blackboxml.medium import value_fault
+from blackboxml.model import Mark
 from blackboxml.repair import ranges
 from blackboxml.scan import Scan
 
@@ -126,7 +128,20 @@ def good_lines(
 
 def is_media(document: dict[str, Any]) -> bool:
     """Tell whether a good line is a record of a media journal."""
-    return schema.validator("media-record").is_valid(document)
+    if not schema.validator("media-record").is_valid(document):
+        return False
+    media = document.get("media", {})
+    return "value" not in media or not value_fault(media["kind"], media["value"])
+
+
+def _is_record(line: bytes, journal: JournalFile, limits: Limits, stem: JournalStem) -> bool:
+    """Tell whether a line with its LF is a good record, wherever it stands."""
+    seq = decode(line[:-1]).get("seq")
+    alone = replace(journal, mark=Mark(seq, 0, 1)) if type(seq) is int and seq >= 0 else journal
+    scan = Scan(alone, set(), Findings(), limits)
+    return any(
+        stem == "metrics" or is_media(document) for _, _, document, _ in scan.good(Block(0, line))
+    )
 
 
 def survey(
@@ -183,9 +198,8 @@ def _sort_strays(found: Found, directory: Directory, limits: Limits, stem: Journ
         for line in good_lines(directory, found.journal, limits, stem):
             if line.seq in held:
                 found.differing += found.strays.pop(line.seq) != line.data
-    check = schema.validator("journal-record" if stem == "metrics" else "media-record")
     for seq, data in list(found.strays.items()):
-        if seq < found.journal.first_seq or not check.is_valid(decode(data[:-1])):
+        if seq < found.journal.first_seq or not _is_record(data, found.journal, limits, stem):
             del found.strays[seq]
 
 
@@ -198,13 +212,11 @@ def _with_first_line(
     with directory.reading(journal.name) as descriptor:
         line = os.pread(descriptor, min(journal.start, limits.line_bytes), 0)
     try:
-        document = decode(line.removesuffix(b"\n"))
+        seq = decode(line.removesuffix(b"\n")).get("seq")
     except JournalError:
         return journal
-    name = "journal-record" if stem == "metrics" else "media-record"
-    if "seq" not in document or not schema.validator(name).is_valid(document):
+    if type(seq) is not int or not _is_record(line, journal, limits, stem):
         return journal
-    seq = document["seq"]
     if journal.first_seq and seq > journal.first_seq:
         return journal
     first = min(seq, journal.first_seq) if journal.first_seq else 0

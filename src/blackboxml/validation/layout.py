@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from blackboxml import naming
 from blackboxml.errors import JournalError, UnsafePathError
@@ -23,9 +23,6 @@ _DEVICES = frozenset(
     ["con", "prn", "aux", "nul"]
     + [f"{device}{digit}" for device in ("com", "lpt") for digit in range(10)]
 )
-_DEEPEST: Final = 64
-"""Folders within folders; a system refuses paths that are much longer."""
-
 _JOURNAL_FORMATS = (JOURNAL_FORMAT, "blackbox-media")
 
 
@@ -115,8 +112,8 @@ def _walk(subject: Subject) -> Iterator[tuple[str, int]]:
                 subject.report("BB-LAY-006", message, _shown(name), severity="warning")
                 continue
             if stat.S_ISDIR(mode):
-                if name.count("/") >= _DEEPEST:
-                    message = f"deeper than {_DEEPEST} folders; it is not looked at"
+                if name.count("/") >= subject.limits.folders:
+                    message = f"deeper than {subject.limits.folders} folders; it is not looked at"
                     subject.report("BB-LIM-005", message, name)
                     continue
                 waiting.append(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -11,7 +10,7 @@ import pyarrow as pa
 from blackboxml.model import MANIFEST
 from blackboxml.seal import rewinds_of
 from blackboxml.sealed import effective_rows
-from blackboxml.table import INDEX, METADATA, METRIC, STATISTIC, read_keys
+from blackboxml.table import INDEX, GroupSchema, read_keys
 from blackboxml.validation.document import pointer
 from blackboxml.validation.subject import TABLE
 from blackboxml.validation.table import (
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     import pyarrow.parquet as pq
 
+    from blackboxml.table import Key
     from blackboxml.validation.subject import Subject
 
 _BATCH_ROWS: Final = 65_536
@@ -48,7 +48,7 @@ def check_tables(subject: Subject, sealed: Mapping[str, Any]) -> None:
         file = open_table(subject, file_name)
         if file is None:
             continue
-        wanted = _schema(sealed, name, entry, file.schema_arrow)
+        wanted = _schema(subject, sealed, name, file.schema_arrow)
         check_file(subject, file_name, file, wanted)
         if check_columns(subject, file_name, file.schema_arrow, wanted) and _check_rows(
             subject, name, entry, file, sealed
@@ -63,21 +63,40 @@ def check_tables(subject: Subject, sealed: Mapping[str, Any]) -> None:
         subject.skip("a table is not read", "BB-SEA-009", "BB-MRG-001")
 
 
-def _schema(
-    sealed: Mapping[str, Any], group: str, entry: Mapping[str, Any], found: pa.Schema
-) -> pa.Schema:
-    """Return the columns that the manifest tells; statistics have the names that they have."""
-    fields = [pa.field(name, kind, nullable=False) for name, kind in INDEX.items()]
-    for metric, said in entry["metrics"].items():
-        label = {METRIC: metric.encode()}
-        fields.append(pa.field(said["column"], _TYPES[said["type"]], metadata=label))
+def _schema(subject: Subject, sealed: Mapping[str, Any], name: str, found: pa.Schema) -> pa.Schema:
+    """Return the columns of a table: the manifest tells which there are, the rules their names.
+
+    A statistic has the type that it has: nothing else tells it.
+    """
+    metrics = sealed["groups"][name]["metrics"]
+    types = dict(zip(read_keys(found), found.types[len(INDEX) :], strict=True))
+    group = GroupSchema(name)
+    for metric, said in metrics.items():
+        group.types[metric, None] = _TYPES[said["type"]]
         for statistic in said.get("statistics", []):
-            own = found.field(len(fields)) if len(fields) < len(found) else fields[-1]
-            kind = own.type if own.type in _TYPES.values() else pa.float64()
-            labels = {**label, STATISTIC: statistic.encode()}
-            fields.append(pa.field(own.name, kind, metadata=labels))
-    run = {key: sealed[key] for key in ("id", "name")}
-    return pa.schema(fields, {METADATA: json.dumps({"run": run, "group": group}).encode()})
+            kind = types.get((metric, statistic))
+            known = kind is not None and kind in _TYPES.values()
+            group.types[metric, statistic] = kind if known else pa.float64()
+    columns = group.columns()
+    subject.look("BB-GRP-005", *["BB-GRP-006"] * (len(columns) > len(metrics)))
+    for metric, said in metrics.items():
+        _check_names(subject, [name, "metrics", metric], said, columns)
+    return group.schema({key: sealed[key] for key in ("id", "name")})
+
+
+def _check_names(
+    subject: Subject, place: list[str], said: Mapping[str, Any], columns: Mapping[Key, str]
+) -> None:
+    """Compare what the manifest calls the columns of a metric with what they have to be called."""
+    metric = place[-1]
+    statistics = [key[1] for key in columns if key[0] == metric and key[1] is not None]
+    for rule, key, wanted in (
+        ("BB-GRP-005", "column", columns[metric, None]),
+        ("BB-MAN-006", "statistics", statistics),
+    ):
+        if said.get(key, []) != wanted:
+            message = f"{said.get(key)!r:.80}, wanted {wanted!r:.80}"
+            subject.report(rule, message, MANIFEST, pointer=pointer(["groups", *place, key]))
 
 
 def _check_rows(

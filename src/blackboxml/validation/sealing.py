@@ -169,8 +169,6 @@ def _show(entry: Mapping[str, Any], key: str) -> str:
 def _check_names(subject: Subject, listed: Mapping[str, Any]) -> None:
     """Check which groups there are, and how their files are called."""
     subject.look("BB-MAN-006", "BB-TAB-001")
-    if listed:
-        subject.look("BB-GRP-008")
     for name in listed.keys() - subject.groups.keys():
         message = f"no record names a metric of the group {name!r:.80}"
         place = pointer(["groups", name])
@@ -178,7 +176,19 @@ def _check_names(subject: Subject, listed: Mapping[str, Any]) -> None:
     for name in subject.groups.keys() - listed.keys():
         message = f"the group {name!r:.80} has no table"
         subject.report("BB-TAB-001", message, MANIFEST, pointer="/groups", cure=subject.cure)
-    stems = naming.file_stems(subject.groups)
+    check_stems(subject, listed, naming.file_stems(subject.groups))
+
+
+def check_stems(subject: Subject, listed: Mapping[str, Any], stems: Mapping[str, str]) -> None:
+    """Check how the files of each group are called.
+
+    Args:
+        subject: The run.
+        listed: The groups of the manifest.
+        stems: The stem of each group.
+    """
+    if listed:
+        subject.look("BB-GRP-008")
     for name, entry in listed.items():
         for kind, suffix in (("table", ".parquet"), ("dataset", ".h5")):
             stem = stems.get(name)
@@ -238,6 +248,7 @@ def _differs(
 @checks(
     "structure",
     *("BB-MAN-006", "BB-MRG-001", "BB-TAB-001", *TABLE, "BB-LIM-005"),
+    *("BB-GRP-005", "BB-GRP-006", "BB-GRP-008"),
 )
 @checks("schema", "BB-VER-001", "BB-VER-003", "BB-VER-006", "BB-VER-007")
 def check_packed(subject: Subject) -> None:
@@ -248,4 +259,5 @@ def check_packed(subject: Subject) -> None:
         return
     from blackboxml.validation.packing import check_tables
 
+    check_stems(subject, sealed["groups"], naming.file_stems(sealed["groups"]))
     check_tables(subject, sealed)

@@ -34,6 +34,11 @@ def add_to(add: Adder) -> None:
         ),
     ):
         added.add_argument("runs", nargs="+", metavar="RUN", help=RUN)
+        added.add_argument(
+            "--force",
+            action="store_true",
+            help="take your word that the run has ended, where nothing proves it",
+        )
         add_log_dir(added)
         add_json(added)
 
@@ -64,7 +69,7 @@ def _each_run(arguments: argparse.Namespace, verb: str, work: Callable[..., Seal
             entry["path"] = path
             before = places.bytes_below(path)
             with output.Progress(f"{verb}ing {path.name}") as progress:
-                report = work(path, progress=progress.update)
+                report = work(path, progress=progress.update, force=arguments.force)
         except (BlackboxError, OSError) as error:
             entry["error"] = reason(error)
             output.complain(error)
