@@ -32,9 +32,10 @@ from blackboxml.model import (
     Record,
 )
 from blackboxml.scalar import NON_FINITE
+from blackboxml.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 LINE: Final = b'%b,"crc":"%08x"}\n'
 """Template of a line: the head, and the CRC-32 of the head."""
@@ -121,6 +122,38 @@ def parse(line: bytes) -> dict[str, Any]:
         message = f"the line holds {type(document).__name__}, wanted an object"
         raise JournalError(message, "BB-JNL-001")
     return document
+
+
+def new_header(
+    run: Mapping[str, Any],
+    session: tuple[int, int],
+    first_seq: int,
+    time: float,
+    process: Mapping[str, Any],
+    *,
+    name: str = JOURNAL_FORMAT,
+) -> dict[str, Any]:
+    """Return the header of a journal that begins now.
+
+    Args:
+        run: The manifest, or what is known of it: `id`, `name`, perhaps `tags`.
+        session: Attempt and rank.
+        first_seq: `seq` of its first record.
+        time: When it is opened, in Unix seconds.
+        process: Who writes it.
+        name: Name of the format, as for `read_header`.
+    """
+    attempt, rank = session
+    return {
+        "format": {"name": name, "version": VERSION, "features": []},
+        "run": {key: run[key] for key in ("id", "name", "tags") if key in run},
+        "rank": rank,
+        "attempt": attempt,
+        "first_seq": first_seq,
+        "time": time,
+        "process": process,
+        "writer": {"name": "blackboxml", "version": __version__},
+    }
 
 
 def read_header(

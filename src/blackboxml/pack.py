@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from blackboxml import manifest as manifests
 from blackboxml.errors import Findings, SealError
 from blackboxml.files import Directory, write_all
-from blackboxml.journal import encode
-from blackboxml.model import JOURNAL_FORMAT, LIMITS, VERSION, Limits
+from blackboxml.journal import encode, new_header
+from blackboxml.model import LIMITS, Limits
 from blackboxml.scalar import spell
 from blackboxml.seal import (
     Sealing,
@@ -24,7 +24,6 @@ from blackboxml.seal import (
     write_manifest,
     write_sums,
 )
-from blackboxml.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -211,16 +210,10 @@ def _write_journals(directory: Directory, manifest: Manifest, scratch: str, limi
         for entry in manifest["journals"]:
             sink = sinks[entry["file"]] = _Sink(directory.create(f"{scratch}/{entry['file']}"))
             stack.callback(sink.close)
-            header = {
-                "format": {"name": JOURNAL_FORMAT, "version": VERSION, "features": []},
-                "run": {key: manifest[key] for key in ("id", "name", "tags")},
-                "rank": entry["rank"],
-                "attempt": entry["attempt"],
-                "first_seq": entry["first_seq"],
-                "time": entry.get("time", manifests.seconds(manifest["start"])),
-                "process": entry.get("process", {"host": "unknown", "pid": 0}),
-                "writer": {"name": "blackboxml", "version": __version__},
-            }
+            session = entry["attempt"], entry["rank"]
+            time = entry.get("time", manifests.seconds(manifest["start"]))
+            process = entry.get("process", {"host": "unknown", "pid": 0})
+            header = new_header(manifest, session, entry["first_seq"], time, process)
             sink.write(encode(header))
         for (attempt, rank, seq), record in merged_records(directory, manifest, limits):
             sinks[_journal_of(manifest, attempt, rank, seq)].write(encode(record))

@@ -29,9 +29,10 @@ from blackboxml.errors import (
     WriteError,
 )
 from blackboxml.files import Directory
+from blackboxml.journal import new_header
 from blackboxml.media_recorder import MediaRecorder
 from blackboxml.metric import read_step
-from blackboxml.model import CONFIG, JOURNAL_FORMAT, LIMITS, MANIFEST, MEDIA_FORMAT, SUMS, VERSION
+from blackboxml.model import CONFIG, JOURNAL_FORMAT, LIMITS, MANIFEST, MEDIA_FORMAT, SUMS
 from blackboxml.recorder import Recorder, Sync
 from blackboxml.version import __version__
 
@@ -52,7 +53,6 @@ HEARTBEAT_SECONDS: Final = 15.0
 """A live writer appends to its journal, or touches it, at least this often."""
 
 _ID: Final = re.compile("[0-9a-f]{32}")
-_WRITER: Final = {"name": "blackboxml", "version": __version__}
 
 
 class RunWriter:
@@ -255,7 +255,7 @@ class RunWriter:
             self.manifest.pop(key, None)
         self.attempt = max(self.attempt, 0)
         self.manifest["status"] = "running"
-        self.manifest["writer"] = _WRITER
+        self.manifest["writer"] = {"name": "blackboxml", "version": __version__}
         self.manifest["attempts"].append(
             {
                 "attempt": self.attempt,
@@ -525,16 +525,8 @@ class RunWriter:
 
     def _describe_journal(self, form: str, first_seq: int, now: float) -> dict[str, Any]:
         """Return the header of a journal of this rank and attempt."""
-        return {
-            "format": {"name": form, "version": VERSION, "features": []},
-            "run": {key: self.manifest[key] for key in ("id", "name", "tags")},
-            "rank": self.rank,
-            "attempt": self.attempt,
-            "first_seq": first_seq,
-            "time": now,
-            "process": process.identify(),
-            "writer": _WRITER,
-        }
+        session = self.attempt, self.rank
+        return new_header(self.manifest, session, first_seq, now, process.identify(), name=form)
 
     def tick(self, idle: float) -> bool:
         """Do what is due each second: sync, retry, pay what is owed, show signs of life.

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml import manifest as manifests
 from blackboxml import schema
 from blackboxml.errors import RepairError
-from blackboxml.journal import encode
-from blackboxml.model import JOURNAL_FORMAT, MEDIA_FORMAT, VERSION
+from blackboxml.journal import encode, new_header
+from blackboxml.model import JOURNAL_FORMAT, MEDIA_FORMAT
 from blackboxml.repair import ranges
 from blackboxml.repair.history import stated_ranges
-from blackboxml.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,25 +90,17 @@ def _document(
     form = JOURNAL_FORMAT if history.stem == "metrics" else MEDIA_FORMAT
     old = _good_members(target, history)
     entry: Mapping[str, Any] = target.entry or {}
-    document: dict[str, Any] = {
-        "format": old.get("format", {"name": form, "version": VERSION, "features": []}),
-        "run": old.get("run", {"id": known.id, "name": known.name}),
-        "rank": target.rank,
-        "attempt": target.attempt,
-        "first_seq": target.first_seq,
-    }
+    run = {"id": known.id, "name": known.name}
+    time, timed = _time(target, known, old, entry)
+    process, named = _process(target, history, processes, old, entry)
+    document = new_header(run, target.session, target.first_seq, time, process, name=form)
+    document |= {key: old[key] for key in ("format", "run", "writer") if key in old}
     assumed = [
         key
         for key in ("rank", "attempt", "first_seq")
         if old.get(key, entry.get(key)) != document[key] and not _is_certain(key, target, known)
     ]
-    for key, value in (
-        ("time", _time(target, known, old, entry)),
-        ("process", _process(target, history, processes, old, entry)),
-    ):
-        document[key] = value[0]
-        assumed += [] if value[1] else [key]
-    document["writer"] = old.get("writer", {"name": "blackboxml", "version": __version__})
+    assumed += [key for key, sure in (("time", timed), ("process", named)) if not sure]
     document |= {
         key: value for key, value in old.items() if key not in {*_MEMBERS, "repaired", "crc"}
     }
