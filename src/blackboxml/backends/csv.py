@@ -221,19 +221,26 @@ class _Rows:
         Raises:
             OSError: If the file system refuses, or has refused for so long that rows were lost.
         """
+        reason: OSError | None = None
         try:
             self._write()
             if self._pending is not None:
                 self._merge()
             if self._file >= 0:
                 os.fsync(self._file)
+        except OSError as error:
+            reason = error
         finally:
             for descriptor in (self._file, self._pending):
                 if descriptor is not None and descriptor >= 0:
                     os.close(descriptor)
             self._file, self._pending = -1, None
-        if self._lost:
-            raise OSError(errno.EIO, f"{self._lost} rows could not be written", METRICS)
+        lost = self._lost + len(self._held)
+        if lost:
+            message = f"{lost} rows could not be written ({reason or 'the disk was full'})"
+            raise OSError(errno.EIO, message, METRICS)
+        if reason is not None:
+            raise reason
 
     # -- writing
 
