@@ -17,7 +17,7 @@ LAYERS = (
     "errors version < published",
     "model canvas",
     "checksum naming scalar files process environment variable schema extras npy < config",
-    "journal < metric medium block encoding < scan < merge table ending < media following",
+    "journal < metric medium block encoding shelf < scan < merge table ending < media following",
     "usable < manifest < status arrays resumption decoded",
     "documents recorder < media_recorder < writer < media_log",
     "dataset stretch < sealed < seal < pack",

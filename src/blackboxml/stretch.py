@@ -9,7 +9,6 @@ Everything else in the journal is parsed, as is a stretch that is not what it wa
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
@@ -18,8 +17,8 @@ import pyarrow as pa
 
 from blackboxml import naming
 from blackboxml.checksum import crc32
-from blackboxml.files import write_all
 from blackboxml.metric import Points
+from blackboxml.shelf import Shelf
 from blackboxml.table import Key, Part, make_index, make_part
 
 if TYPE_CHECKING:
@@ -28,17 +27,10 @@ if TYPE_CHECKING:
     from blackboxml.files import Directory
     from blackboxml.metric import Column, Stretch
     from blackboxml.scan import Scan
+    from blackboxml.shelf import Place
     from blackboxml.table import Tabulator
 
 _BLOCK_BYTES: Final = 2**20
-
-
-class _Place(NamedTuple):
-    """Where an array is in the scratch file."""
-
-    offset: int
-    size: int
-    dtype: np.dtype[Any]
 
 
 class _Kept(NamedTuple):
@@ -46,10 +38,10 @@ class _Kept(NamedTuple):
 
     stretch: Stretch
     layouts: list[tuple[str, ...]]
-    steps: _Place
-    times: _Place
-    which: _Place
-    values: list[list[_Place]]
+    steps: Place
+    times: Place
+    which: Place
+    values: list[list[Place]]
 
 
 class Stretches:
@@ -57,8 +49,7 @@ class Stretches:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Make the file in a folder."""
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `__exit__`
-        self._end = 0
+        self._shelf = Shelf(folder)
         self._kept: dict[str, list[_Kept]] = {}
 
     def add(self, stretch: Stretch, points: Points) -> None:
@@ -74,23 +65,12 @@ class Stretches:
         kept = _Kept(
             stretch,
             points.layouts,
-            self._put(points.steps),
-            self._put(points.times),
-            self._put(points.which),
-            [[self._put(column) for column in columns] for columns in points.values],
+            self._shelf.put(points.steps),
+            self._shelf.put(points.times),
+            self._shelf.put(points.which),
+            [[self._shelf.put(column) for column in columns] for columns in points.values],
         )
         self._kept.setdefault(stretch.journal, []).append(kept)
-
-    def _put(self, column: Column) -> _Place:
-        """Put an array by."""
-        place = _Place(self._end, column.nbytes, column.dtype)
-        write_all(self._file.fileno(), column.tobytes())
-        self._end += column.nbytes
-        return place
-
-    def _get(self, place: _Place) -> Column:
-        """Return an array that was put by."""
-        return np.frombuffer(os.pread(self._file.fileno(), place.size, place.offset), place.dtype)
 
     def parts(self, tabulator: Tabulator, scan: Scan, directory: Directory) -> Iterator[Part]:
         """Yield the rows of one journal: of its stretches, and of what lies between them."""
@@ -112,11 +92,11 @@ class Stretches:
     def _points(self, kept: _Kept) -> Points:
         """Return points that were put by."""
         return Points(
-            self._get(kept.steps),
-            self._get(kept.times),
-            self._get(kept.which),
+            self._shelf.get(kept.steps),
+            self._shelf.get(kept.times),
+            self._shelf.get(kept.which),
             kept.layouts,
-            [[self._get(place) for place in columns] for columns in kept.values],
+            [[self._shelf.get(place) for place in columns] for columns in kept.values],
         )
 
     def __enter__(self) -> Self:
@@ -125,7 +105,7 @@ class Stretches:
 
     def __exit__(self, *_: object) -> None:
         """Close the file, which is gone then."""
-        self._file.close()
+        self._shelf.close()
 
 
 def _is_there(stretch: Stretch, scan: Scan, directory: Directory) -> bool:

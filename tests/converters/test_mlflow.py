@@ -23,7 +23,7 @@ from blackboxml.conversion import convert
 from blackboxml.converters import mlflow as converter
 from blackboxml.errors import ConversionError
 from blackboxml.foreign.mlflow import mend
-from blackboxml.interchange import Ledger, Medium, Point
+from blackboxml.interchange import Ledger, Medium, Point, one_by_one
 from blackboxml.seal import seal
 
 pytestmark = [
@@ -65,7 +65,7 @@ def store(tmp_path):
 
 
 def items(run, ledger=None):
-    return list(run.items(ledger if ledger is not None else Ledger()))
+    return list(one_by_one(run.items(ledger if ledger is not None else Ledger())))
 
 
 def test_a_file_store_is_read_as_it_stands(store):

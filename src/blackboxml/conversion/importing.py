@@ -33,7 +33,6 @@ from blackboxml.metric import Points
 from blackboxml.model import CONFIG_FORMAT, SCRATCH, VERSION
 from blackboxml.naming import group_of
 from blackboxml.seal import seal
-from blackboxml.stretch import Stretches
 from blackboxml.version import __version__
 from blackboxml.writer import RunWriter
 
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blackboxml.interchange import Item, Kind
+    from blackboxml.stretch import Stretches
 
 EXTENSION: Final = "org.blackboxml.source"
 """The member of `extensions` that says where an imported run comes from."""
@@ -143,6 +143,8 @@ def _write(
     keep_source: bool,
 ) -> tuple[Path, Counter[Kind]]:
     """Write a run below a scratch folder and seal it."""
+    from blackboxml.stretch import Stretches
+
     items = run.items(ledger)
     first = next(items, None)
     start = run.start

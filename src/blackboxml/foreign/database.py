@@ -14,6 +14,7 @@ import stat
 import tempfile
 import weakref
 from contextlib import closing, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -283,6 +284,30 @@ def salvage(
                 yield row
         else:
             return
+
+
+def salvage_parts(
+    connection: sqlite3.Connection,
+    query: str,
+    parameters: tuple[Any, ...],
+    lost: Callable[[int, int, Exception], None],
+    bounds: tuple[int, int] = ALL,
+    *,
+    at_once: int,
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield what `salvage` yields, so many rows together; the arguments are the same."""
+    first, last = bounds
+    joint = "AND" if " WHERE " in query else "WHERE"
+    ordered = f"{query} {joint} rowid >= ? AND rowid <= ? ORDER BY rowid"
+    try:
+        cursor = connection.execute(ordered, (*parameters, first, last))
+        while part := cursor.fetchmany(at_once):
+            first = part[-1][0] + 1
+            yield part
+    except ERRORS:  # the rows before the damage are lost with it, and come again
+        rows = salvage(connection, query, parameters, lost, (first, last))
+        while part := list(islice(rows, at_once)):
+            yield part
 
 
 def _beyond(

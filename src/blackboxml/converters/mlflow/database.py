@@ -8,24 +8,30 @@ Infinities stand there as the greatest float64, NaN as 0 with a flag.
 
 from __future__ import annotations
 
-import math
-import sys
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
-from blackboxml.converters.mlflow.run import Told, Value, build, files_below, points
+from blackboxml.converters.mlflow.run import Told, build, files_below
 from blackboxml.errors import FormatError
-from blackboxml.foreign.database import ALL, ERRORS, Source, has_tables, salvage, tables
+from blackboxml.foreign.database import (
+    ALL,
+    ERRORS,
+    Source,
+    has_tables,
+    salvage,
+    salvage_parts,
+    tables,
+)
 from blackboxml.foreign.values import Digest
 from blackboxml.interchange import fingerprint
-from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import ForeignRun, Item, Ledger
+    from blackboxml.converters.mlflow.series import Series
+    from blackboxml.interchange import ForeignRun
 
 FILE: Final = "mlflow.db"
 FOLDERS: Final = ("mlruns", "mlartifacts")
@@ -45,7 +51,6 @@ _EXPERIMENT: Final = (
     *("experiment_id", "name", "artifact_location", "lifecycle_stage", "creation_time"),
     "last_update_time",
 )
-_GREATEST: Final = sys.float_info.max
 
 
 def recognise(path: Path) -> bool:
@@ -68,24 +73,17 @@ def read(path: Path) -> Iterator[ForeignRun]:
         raise FormatError(f"{path} is damaged: {error}") from None
 
 
-def number(value: Any, is_nan: Any) -> float | None:
-    """Return what a value stands for; None if it is no number."""
-    if is_nan:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    found = float(value)
-    return math.copysign(math.inf, found) if abs(found) == _GREATEST else found
-
-
 class _Store:
     """One database."""
 
     def __init__(self, source: Source, connection: sqlite3.Connection) -> None:
+        from blackboxml.shelf import Shelf
+
         self._source = source
         self._connection = connection
         self._schema = tables(connection)
         self._bad: list[str] = []
+        self._shelf = Shelf()
         self._ranges: dict[Any, tuple[int, int]] = {}
         query = "SELECT run_uuid, min(rowid), max(rowid) FROM metrics GROUP BY run_uuid"
         try:
@@ -157,6 +155,7 @@ class _Store:
         artifacts, elsewhere = locate(str(row.get("artifact_uri") or ""), root)
         params, tags = self._pairs("params", run), self._pairs("tags", run)
         inputs = self._inputs(run)
+        series = self._read_series(run)
         bad, self._bad = self._bad, []
         told = Told(
             source=str(self._source.path),
@@ -168,22 +167,23 @@ class _Store:
             root=root,
             artifacts=artifacts,
             bad=bad,
-            series=lambda ledger: self._series(run, ledger),
+            series=series.points,
             elsewhere=elsewhere,
         )
-        found = Digest(info, experiment, params, tags, inputs)
-        with self._source.connection() as connection:
-            found.update(self._metrics(connection, run, lambda *_: None))
+        unread = repr(series.ledger.counts)
+        found = Digest(info, experiment, params, tags, inputs, list(series.names), unread)
+        found.update(map(tuple, series.parts()), at_once=1)
         below = [] if artifacts is None else list(files_below(artifacts, lambda *_: None))
         found.update((name, fingerprint([path])) for name, path in below)
         return build(told, found.hexdigest(), [self._source.path])
 
-    def _metrics(
-        self, connection: sqlite3.Connection, run: Any, lost: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        """Yield row, name, value, ms, step and flag of what a run measured."""
+    def _read_series(self, run: Any) -> Series:
+        """Return what a run measured; it is read once, and put by."""
+        from blackboxml.converters.mlflow.series import AT_ONCE, Series, Texts
+
+        found = Series(self._shelf)
         if self._ranges and run not in self._ranges:
-            return
+            return found
         there = self._schema["metrics"]
         step = "step" if "step" in there else "0"
         flag = "is_nan" if "is_nan" in there else "0"
@@ -191,32 +191,17 @@ class _Store:
             f"SELECT rowid, key, value, timestamp, {step}, {flag} FROM metrics NOT INDEXED "  # noqa: S608 - constants
             "WHERE run_uuid = ?"
         )
-        yield from salvage(connection, query, (run,), lost, self._ranges.get(run, ALL))
-
-    def _series(self, run: Any, ledger: Ledger) -> Iterator[Item]:
-        """Yield the points of a run."""
 
         def lost(first: int, last: int, error: Exception) -> None:
             where = f"metrics, rows {first} to {last}: {error}"
-            ledger.unreadable("scalar", "rows that cannot be read", where=where)
+            found.ledger.unreadable("scalar", "rows that cannot be read", where=where)
 
+        bounds = self._ranges.get(run, ALL)
         with self._source.connection() as connection:
-            rows = self._metrics(connection, run, lost)
-            yield from points(_values(rows, ledger))
-
-
-def _values(rows: Iterator[tuple[Any, ...]], ledger: Ledger) -> Iterator[Value]:
-    """Yield the entries of metrics that rows hold."""
-    for at, name, value, time, step, flag in rows:
-        found = number(value, flag)
-        whole = type(time) is int and type(step) is int
-        if found is None or not whole or not isinstance(name, str):
-            what = "a row of no name, number, time and step"
-            ledger.unreadable("scalar", what, where=f"metrics, row {at}")
-        elif not all(INT64_MIN <= each <= INT64_MAX for each in (time, step)):
-            ledger.unreadable("scalar", "a number beyond 64 bits", where=f"metrics, row {at}")
-        else:
-            yield name, time, step, found
+            connection.text_factory = Texts().__getitem__  # most are names that come again
+            for part in salvage_parts(connection, query, (run,), lost, bounds, at_once=AT_ONCE):
+                found.add(part)
+        return found
 
 
 def locate(uri: str, root: Path) -> tuple[Path | None, str]:

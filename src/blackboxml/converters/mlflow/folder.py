@@ -14,7 +14,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml.converters.mlflow.run import EXTRA, Told, build, files_below, points
+from blackboxml.converters.mlflow.run import EXTRA, Told, build, files_below
 from blackboxml.foreign.hyperparameters import read_yaml
 from blackboxml.foreign.values import Digest
 from blackboxml.interchange import fingerprint
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import ForeignRun, Item, Ledger
+    from blackboxml.interchange import ForeignRun, Ledger
+    from blackboxml.metric import Points
 
 META: Final = "meta.yaml"
 TRASH: Final = ".trash"
@@ -178,8 +179,9 @@ def _inputs(folder: Path, bad: list[str]) -> list[Any]:
 # ---- metrics -----------------------------------------------------------------------------------
 
 
-def series(folder: Path, ledger: Ledger) -> Iterator[Item]:
+def series(folder: Path, ledger: Ledger) -> Iterator[Points]:
     """Yield the points of all metrics of a run, in order of time; each file keeps its own order."""
+    from blackboxml.converters.mlflow.series import Names, entries, points
 
     def refused(where: str, why: str) -> None:
         ledger.unreadable("scalar", f"a file of a metric that is not read: {why}", where=where)
@@ -187,7 +189,8 @@ def series(folder: Path, ledger: Ledger) -> Iterator[Item]:
     found = list(files_below(folder, refused))
     streams = [_values(name, path, at, ledger) for at, (name, path) in enumerate(found)]
     merged = heapq.merge(*streams, key=lambda value: (value[0], value[1], value[2]))
-    return points(((name, *rest) for *rest, name in _turned(merged)))
+    names = Names()
+    return points(entries(((name, *rest) for *rest, name in _turned(merged)), names), names)
 
 
 def _turned(merged: Iterator[tuple[int, int, int, float, str]]) -> Iterator[tuple[Any, ...]]:

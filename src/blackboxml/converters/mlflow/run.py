@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import os
 import stat
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign import values as foreign
 from blackboxml.interchange import ForeignRun, Medium, Point
+from blackboxml.metric import Points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,10 +39,9 @@ STATUS: Final[dict[str, Status]] = {
     "RUNNING": "running",
     "SCHEDULED": "running",
 }
+GREATEST: Final = sys.float_info.max
+"""What stands for infinity."""
 _MOST_DOCUMENT: Final = 2**26
-
-Value: TypeAlias = tuple[str, int, int, float]
-"""Name, milliseconds, step and value of one entry of a metric."""
 
 
 @dataclass(slots=True)
@@ -139,6 +140,16 @@ def _document(artifacts: Path | None) -> dict[str, Any]:
     return {}
 
 
+def number(value: Any, is_nan: Any) -> float | None:
+    """Return what a value stands for; None if it is no number."""
+    if is_nan:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    found = float(value)
+    return math.copysign(math.inf, found) if abs(found) == GREATEST else found
+
+
 def _seconds(moment: Any) -> float | None:
     """Return Unix seconds of milliseconds; None for what is no time."""
     if isinstance(moment, bool) or not isinstance(moment, (int, float)):
@@ -152,7 +163,14 @@ def _items(told: Told, ledger: Ledger) -> Iterator[Item]:
         ledger.unreadable("field", "a part of the store that cannot be read", where=where)
     names = foreign.Names(ledger)
     for item in told.series(ledger):
-        yield from _named(item, told.names, names) if isinstance(item, Point) else (item,)
+        if not isinstance(item, Points):
+            yield item
+        elif told.names:
+            for step, time, metrics in item.records():
+                yield from _named(Point(step, time, metrics), told.names, names)
+        else:
+            item.layouts = [tuple(map(names, layout)) for layout in item.layouts]
+            yield item
     if told.elsewhere:
         what = "the artifacts are kept outside the source; whatever there is stays there"
         ledger.lost("artifact", what, where=told.elsewhere)
@@ -160,26 +178,8 @@ def _items(told: Told, ledger: Ledger) -> Iterator[Item]:
         yield from media(told.artifacts, ledger)
 
 
-def points(values: Iterator[Value]) -> Iterator[Item]:
-    """Yield values as points: those of one step and time, until a name comes again."""
-    moment: tuple[int, int] | None = None
-    metrics: dict[str, Any] = {}
-    for name, time, step, value in values:
-        if (time, step) != moment or name in metrics:
-            if moment is not None:
-                yield Point(moment[1], moment[0] / 1000, metrics)
-            moment, metrics = (time, step), {}
-        metrics[name] = value
-    if moment is not None:
-        yield Point(moment[1], moment[0] / 1000, metrics)
-
-
 def _named(point: Point, known: Mapping[str, Any], names: foreign.Names) -> Iterator[Point]:
     """Yield a point with the names, ranks and statistics that it was exported from."""
-    if not known:
-        point.metrics = {names(name): value for name, value in point.metrics.items()}
-        yield point
-        return
     by_rank: dict[int, Point] = {}
     late: list[tuple[Point, str, str, Any, str]] = []
     for shown, value in point.metrics.items():

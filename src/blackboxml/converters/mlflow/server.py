@@ -15,7 +15,6 @@ import weakref
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml.converters.mlflow.database import number
 from blackboxml.converters.mlflow.folder import series
 from blackboxml.converters.mlflow.run import (
     DOCUMENT,
@@ -25,6 +24,7 @@ from blackboxml.converters.mlflow.run import (
     Told,
     build,
     media,
+    number,
     recall,
 )
 from blackboxml.errors import ConversionError
@@ -204,9 +204,9 @@ class _Fetched:
                 for each in history:
                     value = number(each.value, each.value != each.value)
                     file.write(f"{each.timestamp} {value!r} {each.step}\n")
-        for item in series(metrics, ledger):
-            item.metrics = {names[at]: value for at, value in item.metrics.items()}  # type: ignore[union-attr]
-            yield item
+        for points in series(metrics, ledger):
+            points.layouts = [tuple(names[at] for at in layout) for layout in points.layouts]
+            yield points
         # A medium is fetched into one folder, since the index names the files of all.
         place, bad = folder / "artifacts", list[str]()
         for each in self._listed("", bad):
