@@ -58,6 +58,7 @@ class Catalogue:
         self.root = Path(root)
         self._cache = Cache(self.root)
         self._entries: dict[str, Entry] | None = None
+        self._unsaved: set[str] = set()
         self._watches: dict[str, Watch] = {}
         self._lock = threading.RLock()
 
@@ -75,6 +76,20 @@ class Catalogue:
         """Return the run of an id, None if there is none."""
         return next((entry for entry in self.runs() if entry.id == run_id), None)
 
+    def look(self, entry: Entry) -> Entry | None:
+        """Return one run as it is now, without looking at the others; None if it is gone."""
+        path = str(entry.path)
+        with self._lock:
+            files = _files(path)
+            if files is None:
+                return None
+            known = (self._entries or {}).get(entry.place, entry)
+            found = self._read(entry.place, _state(path, files), known)
+            if self._entries is not None and found is not known:
+                self._entries[entry.place] = found
+                self._unsaved.add(entry.place)
+            return found
+
     def refresh(self, *, extremes: bool = False) -> None:
         """Look at the files, and read the runs that changed.
 
@@ -88,12 +103,17 @@ class Catalogue:
                 entries[name] = self._read(name, state, before.get(name))
                 if extremes:
                     entries[name] = _measured(entries[name])
-            changed = {name: new for name, new in entries.items() if before.get(name) is not new}
+            changed = {
+                name: new
+                for name, new in entries.items()
+                if before.get(name) is not new or name in self._unsaved
+            }
             removed = before.keys() - entries.keys()
             self._entries = entries
             self._watches = {name: self._watches[name] for name in self._watches.keys() & entries}
             if (changed or removed) and self.root.is_dir():
                 self._cache.save(changed, removed)
+                self._unsaved.clear()
 
     def _walk(
         self, folder: str, relative: str, before: dict[str, Entry]

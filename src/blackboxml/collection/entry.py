@@ -67,6 +67,7 @@ class Entry:
     """One run of a catalogue.
 
     Attributes:
+        place: Its path below the folder of the catalogue.
         metrics: What it logged, by name.
         state: The files as they were when it was read.
         facts: What was read.
@@ -77,7 +78,7 @@ class Entry:
     ) -> None:
         """Take what a catalogue read of the run at a place below a root."""
         self._root = root
-        self._place = place
+        self.place = place
         self.state = state
         self.facts = facts
         self.metrics = metrics
@@ -89,12 +90,12 @@ class Entry:
     def measured(self, metrics: dict[str, Series]) -> Entry:
         """Return the run with all there is to know of its metrics."""
         facts = replace(self.facts, whole=True)
-        return Entry(self._root, self._place, self.state, facts, metrics)
+        return Entry(self._root, self.place, self.state, facts, metrics)
 
     @cached_property
     def path(self) -> Path:
         """The run directory."""
-        return self._root / self._place
+        return self._root / self.place
 
     @property
     def id(self) -> str | None:
