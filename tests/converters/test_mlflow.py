@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
 import sqlite3
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -256,37 +251,10 @@ def test_a_database_of_any_version_is_read(tmp_path, modern):
 # ---- the real client and server
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
+@pytest.fixture
+def server(mlflow_server):
     """The address of a real MLflow server."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db"]
-    command += ["--artifacts-destination", str(folder / "kept")]
-    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    uri = f"http://127.0.0.1:{port}"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-        try:
-            for _ in range(240):
-                assert process.poll() is None, (folder / "log").read_text()
-                try:
-                    with urllib.request.urlopen(f"{uri}/health", timeout=2):
-                        break
-                except OSError:
-                    time.sleep(0.5)
-            else:
-                pytest.fail((folder / "log").read_text())
-            yield uri
-        finally:
-            os.killpg(process.pid, 15)
-            process.wait(30)
+    return mlflow_server
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class WandbBackend(TrackerBackend):
         known = signature(self._wandb.init).parameters
         if outdir is not None and "dir" not in options:
             os.makedirs(outdir, exist_ok=True)
-            options["dir"] = os.fspath(outdir)
+            options["dir"] = os.path.abspath(outdir)
         self.run = self._wandb.init(
             project=backends.project(project_name),
             mode=mode,

@@ -7,6 +7,7 @@ active run of `mlflow.log_metric` is not touched, but `mlflow.start_run(run_id=â
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -25,11 +26,14 @@ from blackboxml.interchange import flatten
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+logger = logging.getLogger("blackboxml")
+
 EXTRA: Final = "mlflow"
 USER_FILE: Final = ".amsc.env"
 STATISTICS: Final = ("mean", "max", "min", "std")
 
 _DOTENV: Final = ("MLFLOW_", "AMSC_", "AM_SC_")
+_QUIET: Final = ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT")
 _FORBIDDEN: Final = 403
 
 
@@ -68,7 +72,8 @@ class MLflowBackend(TrackerBackend):
         if rank != 0:
             return
         _load_dotenv()
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for switch in _QUIET:
+            os.environ.setdefault(switch, "true")
         self._mlflow = require("mlflow", EXTRA)
         self._client = self._mlflow.MlflowClient()
         self._next_step = 0
@@ -86,6 +91,7 @@ class MLflowBackend(TrackerBackend):
                 ) from error
             raise
         self._id = self.run.info.run_id
+        logger.info("MLflow run %s", self.run_url or self._id)
         known = facts.describe().items()
         self._log_params({f"ezpz.{key}": value for key, value in known if value is not None})
         if config:
