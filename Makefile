@@ -15,7 +15,7 @@ DEVELOP := $(VENV)/.stamp-develop
 LOGS := blackboxml_logs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check rules bench build clean torture-mutants
+.PHONY: help demo test check rules bench build clean torture-mutants torture-kills torture-calls torture-power
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | expand -t 10
@@ -41,6 +41,17 @@ rules: $(DEVELOP) ## Tell whether the catalogue of rules is what spec/ says
 torture-mutants: $(DEVELOP) ## Damage runs at random and bit by bit, and see what is noticed (SEED=1 COUNT=100000)
 	$(BIN)/python -m tests.torture.mutants --seed $(SEED) --count $(COUNT)
 	$(BIN)/python -m tests.torture.mutants --bits sealed
+
+torture-kills: $(DEVELOP) ## Kill processes at random instants of all they do (SEED=1 COUNT=100000)
+	$(BIN)/python -m tests.torture.kills --seed $(SEED) --count $(COUNT)
+
+torture-calls: $(DEVELOP) ## Let each system call of all they do fail, once and for ever
+	$(BIN)/python -m tests.torture.calls
+
+torture-power: $(DEVELOP) ## Cut the power between any two writes to a disk; needs root, FUSE and mkfs (SEED=1 COUNT=10000)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check mfusepy
+	$(BIN)/python -m tests.torture.power --system ext4 --seed $(SEED) --count $(COUNT)
+	$(BIN)/python -m tests.torture.power --system xfs --seed $(SEED) --count $(COUNT)
 
 bench: $(INSTALLED) ## Measure against the bars and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

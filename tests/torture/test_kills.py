@@ -1,0 +1,43 @@
+"""A slice of `make torture-kills` and `make torture-calls`; bad writers are found out."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.torture import calls, kills
+from tests.torture.scenarios import SCENARIOS
+from tests.torture.trials import VARIANTS
+
+KILLS = 42
+POINTS = 60
+
+
+def test_processes_killed_at_random_lose_nothing_acknowledged() -> None:
+    tally = kills.campaign(20261121, KILLS)
+    assert not tally.failures
+    assert sum(tally.counts.values()) == KILLS
+    assert tally.ends["killed"] > KILLS / 2
+
+
+def test_system_calls_that_fail_cost_nothing_silently() -> None:
+    tally, labels = calls.campaign(limit=POINTS, seed=20261121)
+    assert not [(labels[number], what) for number, _, what in tally.failures]
+    assert sum(tally.counts.values()) == POINTS
+    assert len(labels) > 10_000
+
+
+@pytest.mark.parametrize(("variant", "name"), [("buffered", "log"), ("in-place", "finish")])
+def test_a_bad_writer_that_is_killed_is_found_out(variant: str, name: str) -> None:
+    assert kills.campaign(1, 30, names=[name], variant=variant).failures
+
+
+def test_a_writer_that_takes_no_notice_of_errors_is_found_out() -> None:
+    tally, _ = calls.campaign(
+        names=["log"], faults=["enospc"], variant="forgiving", limit=20, seed=1
+    )
+    assert any("acknowledged" in what for _, _, what in tally.failures)
+
+
+def test_each_variant_is_tried() -> None:
+    assert VARIANTS.keys() == {"buffered", "in-place", "forgiving"}
+    assert len(SCENARIOS) >= 14
