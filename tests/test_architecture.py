@@ -16,16 +16,16 @@ import pytest
 LAYERS = (
     "errors version < published",
     "model canvas",
-    "checksum naming scalar files process environment variable schema extras npy < config",
+    "checksum naming scalar files process environment variable schema extras npy secret < config",
     "journal < metric medium block encoding shelf < scan < merge table ending < media following",
-    "usable < manifest < status arrays resumption decoded",
+    "usable < manifest < status series resumption decoded < placement < arrays",
     "documents recorder < media_recorder < writer < media_log",
-    "dataset stretch < sealed < seal < pack",
+    "dataset stretch < dataset_series < sealed < seal < pack",
     "reader legacy",
     "collection validation interchange < repair conformance",
     "foreign",
     "backends < tracker",
-    "frontends converters pytest_plugin < conversion",
+    "frontends converters pytest_plugin < conversion callback",
     "cli",
 )
 # Imports that the table above forbids, and why: (importer, imported).
@@ -35,7 +35,7 @@ LISTED = {
 }
 # Folders of variants: their files know nothing of each other, but may stand on one base.
 FOLDERS_OF_VARIANTS = ("frontends", "backends", "converters")
-BASES = ("frontends.run",)
+BASES = ("frontends.run", "frontends.driven")
 # Outside the layers: the front door, which loads names on request, and `python -m blackboxml`.
 DOORS = ("__init__", "__main__")
 PRINTING = ("cli",)

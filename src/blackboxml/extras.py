@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blackboxml.errors import MissingDependencyError
 
@@ -30,3 +30,15 @@ def require(module: str, extra: str) -> ModuleType:
             raise
         message = f"{package} is not installed; install it with: pip install 'blackboxml[{extra}]'"
         raise MissingDependencyError(message, name=package) from None
+
+
+def base_class(module: str, name: str) -> Any:
+    """Return a class of an optional package to derive from.
+
+    Where the package cannot be imported it is `object`, so that importing what derives from it
+    works; making an instance has to `require` the package.
+    """
+    try:
+        return getattr(import_module(module), name)
+    except ImportError:
+        return object

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -501,11 +502,16 @@ def _unpack(path: Path) -> None:
 def _finish_all() -> None:
     """End the runs that a process leaves open: it cannot be known that they were complete.
 
-    They are not sealed: an interpreter that shuts down cannot load the libraries for that any more.
+    They failed if an exception ended the process; a session at a prompt goes on after one. They are
+    not sealed: an interpreter that shuts down cannot load the libraries for that any more.
     """
+    error = None if hasattr(sys, "ps1") else getattr(sys, "last_value", None)
     for run in list(_started):
         try:
-            run.finish("interrupted", seal=False)
+            if isinstance(error, Exception):
+                run.finish("failed", error, seal=False)
+            else:
+                run.finish("interrupted", seal=False)
         except Exception:
             logger.exception("run %r could not be ended in order", run.name)
 

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("blackboxml")
 
+_MODEL = {"name", "params", "optimizer", "learning_rate"}
+"""What the callback for Keras says of a model."""
+
 
 def load_run(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return a run as a dict: name, tags, environment, start, end, duration_seconds, steps.
+
+    What the callback for Keras recorded has `model` behind `environment`.
 
     Args:
         path: A run directory or its `run.json`; one that blackboxml 0.5 wrote is returned as it is.
@@ -89,10 +94,13 @@ def reason_to_keep(path: Path) -> str | None:
 def _as_dict(reader: RunReader) -> dict[str, Any]:
     """Return a run in the shape of 0.5."""
     end = reader.end
+    model = reader.config.get("model")
+    described = isinstance(model, dict) and set(model) == _MODEL
     return {
         "name": reader.name,
         "tags": reader.tags,
         "environment": dict(reader.manifest["environment"]),
+        **({"model": model} if described else {}),
         "start": reader.start.isoformat(),
         "end": None if end is None else end.isoformat(),
         "duration_seconds": reader.duration_seconds,
