@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blackboxml import Run, open_run
+from blackboxml import Run, open_run, validate
 from blackboxml.backends import csv as module
 from blackboxml.backends.csv import CSVBackend
 from blackboxml.conversion import convert
@@ -114,11 +115,12 @@ def test_tr14_a_damaged_configuration_is_put_aside(tmp_path, content, caplog):
 
 def test_tr14_the_configuration_of_a_run_is_its_own(tmp_path):
     with Run("run", log_dir=tmp_path, config={"lr": 0.1}) as run:
-        tracker = setup_tracker(backends="csv", config={"lr": 0.5}, outdir=run.path, rank=0)
+        tracker = setup_tracker(None, "csv,tensorboard", {"lr": 0.5}, run.path, 0)
         tracker.log({"loss": 0.5})
         tracker.finish()
         run.log({"loss": 0.5})
     assert open_run(run.path).config == {"lr": 0.1}
+    assert validate(run.path).ok
 
 
 def test_tr15_a_table_is_a_file(tmp_path):
@@ -279,6 +281,31 @@ def test_tr23_what_is_written_comes_back_as_a_run(tmp_path):
     assert run.polars("train")["loss"].to_list() == [1 / (step + 1) for step in range(20)]
     assert run.polars("train")["step"].to_list() == list(range(20))
     assert run.summary()["eval/accuracy"].last == 0.5
+
+
+def test_a_file_that_was_removed_is_begun_anew(tmp_path):
+    backend = CSVBackend(tmp_path)
+    backend.log({"a": 1, "b": 2})
+    (tmp_path / "metrics.csv").unlink()
+    backend.log({"b": 3})
+    (tmp_path / "other.csv").write_text("x\n9\n")
+    (tmp_path / "other.csv").replace(tmp_path / "metrics.csv")
+    backend.log({"b": 4})
+    backend.finish()
+    assert rows(tmp_path) == [{"x": "9", "b": ""}, {"x": "", "b": "4"}]
+
+
+def test_a_folder_that_was_removed_is_said_and_stops_nothing(tmp_path, caplog):
+    tracker = setup_tracker(backends="csv", outdir=tmp_path / "out", rank=0)
+    tracker.log({"a": 1})
+    shutil.rmtree(tmp_path / "out")
+    for step in range(5):
+        tracker.log({"a": step})
+    tracker.finish()
+    said = [record.getMessage() for record in caplog.records]
+    assert "csv.log() failed: FileNotFoundError" in said[0]
+    assert "csv.finish() failed: OSError" in said[1]
+    assert "5 rows could not be written" in said[1]
 
 
 def test_a_new_column_needs_no_second_file_at_the_end(tmp_path):

@@ -154,8 +154,8 @@ def test_finishing_ends_at_its_deadline_and_says_what_is_left(caplog):
     assert 0.2 <= time.monotonic() - started < 30
     assert [record.getMessage() for record in caplog.records] == [
         (
-            "Tracker backend gated has not taken all within 0.2 s: 3 × log, 1 × log_config, 1 × finish"
-            " left, and lost if the process ends before it does"
+            "Tracker backend gated has not taken all within 0.2 s: 3 × log, 1 × log_config, "
+            "1 × finish left, and lost if the process ends before it does"
         )
     ]
     backend.gate.set()  # and goes on while the process lives
@@ -223,11 +223,17 @@ def test_watching_happens_in_the_thread_of_the_model(caplog):
     tracker.watch("model")
     tracker.finish()
     assert backend.book[0] == ("watch", threading.get_ident())
-    started = threading.Event()
-    tracker = Tracker([QueuedLane("late", started.wait)])
+    gate = threading.Event()
+
+    def make():
+        gate.wait()
+        return Open()
+
+    tracker = Tracker([QueuedLane("late", make)])
     tracker.watch("model")
     assert "late.watch() failed: ConnectionError: it is not connected yet" in caplog.text
-    started.set()
+    gate.set()
+    tracker.finish()
 
 
 @pytest.fixture

@@ -144,7 +144,8 @@ def test_tr02_an_error_that_cannot_be_told_is_told_by_its_kind(caplog, monkeypat
             raise RuntimeError
 
     monkeypatch.setattr(Raising, "error", Silent())
-    Tracker([Raising("bad")]).log({})
+    with Tracker([Raising("bad")]) as tracker:
+        tracker.log({})
     assert caplog.records[0].getMessage() == "Tracker backend bad.log() failed: Silent"
 
 
@@ -293,6 +294,22 @@ def test_tr09_what_cannot_be_made_is_left_out_with_a_warning(registry, caplog, t
     tracker.finish()
 
 
+@pytest.mark.parametrize("name", ["mlflow", "trackio", "wandb"])
+def test_tr09_a_package_that_is_missing_is_named_with_its_cure(name, tmp_path):
+    script = (
+        "import sys\n"
+        f"sys.modules[{name!r}] = None  # as if it were not installed\n"
+        "from blackboxml.tracker import setup_tracker\n"
+        f"tracker = setup_tracker('p', '{name},csv', outdir={str(tmp_path)!r}, rank=0)\n"
+        "tracker.log({'a': 1})\n"
+        "tracker.finish()\n"
+    )
+    said = output(script)
+    cure = f"{name} is not installed; install it with: pip install 'blackboxml[{name}]'"
+    assert said == f"Tracker backend {name} is left out: MissingDependencyError: {cure}\n"
+    assert (tmp_path / "metrics.csv").exists()
+
+
 def test_tr10_the_rank_is_that_of_the_launcher(registry, monkeypatch):
     register_backend("mine", Listed)
     monkeypatch.setenv("RANK", "3")
@@ -434,6 +451,7 @@ def test_every_backend_of_the_table_is_there():
 
 
 def test_messages_go_to_the_logger_of_the_package(caplog):
-    Tracker([Raising("bad")]).log({})
+    with Tracker([Raising("bad")]) as tracker:
+        tracker.log({})
     assert {record.name for record in caplog.records} == {"blackboxml"}
     assert caplog.records[0].levelno == logging.WARNING

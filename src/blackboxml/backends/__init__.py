@@ -165,7 +165,6 @@ def backend(name: str) -> Callable[..., Any]:
 
     Raises:
         LookupError: If none has the name.
-        MissingDependencyError: If its package is not installed.
     """
     if name in _registered:
         return _registered[name]

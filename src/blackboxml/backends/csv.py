@@ -247,6 +247,8 @@ class _Rows:
     def _write(self) -> None:
         if not self._held:
             return
+        if self._file >= 0 and not os.fstat(self._file).st_nlink:
+            self._reopen()  # somebody has removed it, or put another in its place
         fresh = self._fresh(self._held)
         if fresh and self._pending is None and not self._affordable():
             self._defer()
@@ -363,6 +365,13 @@ class _Rows:
         self._directory.remove(PENDING)
 
     # -- reopening
+
+    def _reopen(self) -> None:
+        """Go on with what is at the place of the file now."""
+        os.close(self._file)
+        self._file, self._columns = -1, {}
+        self._head = self._size = 0
+        self._open()
 
     def _open(self) -> None:
         """Open `metrics.csv` at the end of its last whole row."""
