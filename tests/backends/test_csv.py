@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blackboxml import Run, open_run, validate
-from blackboxml.backends import csv as module
 from blackboxml.backends.csv import CSVBackend
+from blackboxml.backends.csv import rows as module
 from blackboxml.conversion import convert
 from blackboxml.tracker import setup_tracker
 
@@ -223,9 +223,9 @@ def test_tr18_an_empty_file_is_begun(tmp_path):
 
 WRITER = """
 import sys
-from blackboxml.backends import csv
-csv._SLACK = int(sys.argv[2])
-backend = csv.CSVBackend(sys.argv[1])
+from blackboxml.backends.csv import CSVBackend, rows
+rows._SLACK = int(sys.argv[2])
+backend = CSVBackend(sys.argv[1])
 for step in range(1_000_000):
     backend.log({"a": step, f"key_{step // 7 % 50}": step})
     print(step, flush=True)

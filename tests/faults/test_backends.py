@@ -12,7 +12,7 @@ def log_csv(disk: Any, said: list[str]) -> Any:
     import csv
     import os
 
-    from blackboxml.backends import csv as module
+    from blackboxml.backends.csv import rows as module
     from blackboxml.tracker import setup_tracker
 
     module.RETRY = 0.0
@@ -34,9 +34,15 @@ def log_csv(disk: Any, said: list[str]) -> Any:
         tracker.log({"loss": step / 3}, step)
     tracker.finish()
     with open(os.path.join(out, "metrics.csv"), newline="") as file:
-        rows = list(csv.DictReader(file))
+        found = list(csv.DictReader(file))
     left = [name for name in os.listdir(out) if name not in ("metrics.csv", "config.json")]
-    return [during, [row["step"] for row in rows], [float(row["loss"]) for row in rows], left, said]
+    return [
+        during,
+        [row["step"] for row in found],
+        [float(row["loss"]) for row in found],
+        left,
+        said,
+    ]
 
 
 def test_rows_wait_for_room_and_one_warning_is_given(with_full_disk: Callable[..., Any]) -> None:
@@ -52,7 +58,7 @@ def test_rows_wait_for_room_and_one_warning_is_given(with_full_disk: Callable[..
 def lose_rows(disk: Any, said: list[str]) -> Any:
     import os
 
-    from blackboxml.backends import csv as module
+    from blackboxml.backends.csv import rows as module
     from blackboxml.tracker import setup_tracker
 
     module.MOST_HELD = 100

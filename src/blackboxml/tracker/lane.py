@@ -187,13 +187,13 @@ class QueuedLane:
             with self._changed:
                 self.error = error
                 self._waiting.clear()
+            self._clean()
             return
         finally:
             self._made.set()
         while self._deliver(self._take()):
             pass
-        if self._copies is not None:
-            shutil.rmtree(self._copies, ignore_errors=True)
+        self._clean()
 
     def _take(self) -> list[_Call]:
         """Wait for calls, and return the first, or the first few where all are points."""
@@ -235,6 +235,10 @@ class QueuedLane:
         if self._copies is None:
             self._copies = tempfile.mkdtemp(prefix="blackboxml-")
         return shutil.copy(path, tempfile.mkdtemp(dir=self._copies))
+
+    def _clean(self) -> None:
+        if self._copies is not None:
+            shutil.rmtree(self._copies, ignore_errors=True)
 
 
 def attempt(

@@ -1,12 +1,12 @@
-"""CSV files: `metrics.csv`, a row for each step, `config.json`, and `<key>.csv` for a table.
+"""The rows of `metrics.csv`: appended, and at every instant whole.
 
-Strategy: a row is one write to the end of the file, in the kernel when `log` returns; a row that
+Strategy: a row is one write to the end of the file, in the kernel when `commit` returns; a row that
 the file system refuses waits and is tried again. A key that comes for the first time makes the
 header longer, for which the file is written anew under another name, with empty cells in the
 earlier rows, and put in place of the old one. Such rewrites may cost four times what the rows cost,
 and 64 MiB; a key that comes when this is used up waits, with the rows after it, in
 `metrics.csv.pending`, and is put in when the file has grown enough, or at the end. So the cost of a
-row does not depend on how many there are, and at every instant each row is whole in one of the two.
+row does not depend on how many there are, and each row is always whole in one of the two.
 """
 
 from __future__ import annotations
@@ -15,28 +15,24 @@ import csv
 import errno
 import json
 import logging
-import math
 import os
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-from blackboxml.backends import TrackerBackend
-from blackboxml.files import Directory, write_all
+from blackboxml.files import write_all
 from blackboxml.model import SCRATCH
-from blackboxml.naming import sanitise
-from blackboxml.scalar import spell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from blackboxml.files import Directory
 
 logger = logging.getLogger("blackboxml")
 
 METRICS: Final = "metrics.csv"
-CONFIG: Final = "config.json"
 PENDING: Final = "metrics.csv.pending"
 TORN: Final = "metrics.csv.torn"
 
@@ -54,97 +50,7 @@ _LINE_END: Final = re.compile(rb"\r?\n\Z")
 _LINE_ENDS: Final = re.compile(rb"\r?\n")
 
 
-class CSVBackend(TrackerBackend):
-    """Writes files below a folder, on rank 0 alone.
-
-    Args:
-        outdir: The folder, made if it is missing; None stands for the current one.
-        rank: Rank of this process.
-        config: Hyper-parameters.
-        **_options: What other backends are told, such as `project_name`.
-
-    Raises:
-        OSError: If the folder or what is in it cannot be used.
-    """
-
-    name = "csv"
-
-    def __init__(
-        self,
-        outdir: str | os.PathLike[str] | None = None,
-        rank: int = 0,
-        config: dict[str, Any] | None = None,
-        **_options: Any,
-    ) -> None:
-        self._directory: Directory | None = None
-        if rank == 0:
-            folder = Path(outdir if outdir is not None else ".").absolute()
-            folder.mkdir(parents=True, exist_ok=True)
-            self._directory = Directory(folder)
-            self._rows = _Rows(self._directory)
-        if config:
-            self.log_config(config)
-
-    def log(self, metrics: dict[str, Any], step: int | None = None, *, commit: bool = True) -> None:
-        """Add a row; `step` is its last cell unless it has one. Without `commit` it is held.
-
-        Raises:
-            OSError: If the file system refuses; the row is tried again with a later one.
-        """
-        if self._directory is None:
-            return
-        if step is not None and "step" not in metrics:
-            metrics = {**metrics, "step": step}
-        self._rows.add(metrics)
-        if commit:
-            self._rows.commit()
-
-    def log_config(self, config: dict[str, Any]) -> None:
-        """Merge into `config.json`; one that is damaged is put aside.
-
-        In the directory of a run of this package that file is the run's own and stays as it is.
-
-        Raises:
-            OSError: If the file system refuses.
-        """
-        if self._directory is None or _is_run(self._directory.path):
-            return
-        merged = {**_read_config(self._directory.path / CONFIG), **config}
-        text = json.dumps(_plain(merged), indent=2, default=str, ensure_ascii=False)
-        self._directory.replace(CONFIG, f"{text}\n".encode(errors="backslashreplace"))
-
-    def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]]) -> None:
-        """Write a table to `<key>.csv`, in folders where the key has `/`.
-
-        Raises:
-            OSError: If the file system refuses.
-        """
-        if self._directory is None:
-            return
-        *folders, last = [sanitise(part) for part in key.split("/") if part] or ["table"]
-        place = self._directory.path.joinpath(*folders)
-        place.mkdir(parents=True, exist_ok=True)
-        encode = _Encoder()
-        with Directory(place) as directory:
-            data_bytes = b"".join(encode(row) for row in (columns, *data))
-            directory.replace(f"{last}.csv", data_bytes)
-
-    def finish(self) -> None:
-        """Write the rows that are held, and make the file durable.
-
-        Raises:
-            OSError: If the file system refuses.
-        """
-        if self._directory is None:
-            return
-        try:
-            self._rows.finish()
-        finally:
-            self._directory.close()
-            self._directory = None
-
-
-class _Encoder:
+class Encoder:
     """Rows as lines of CSV."""
 
     def __init__(self) -> None:
@@ -163,7 +69,7 @@ class _Encoder:
         return str(line).encode(errors="backslashreplace")
 
 
-class _Rows:
+class Rows:
     """The rows of `metrics.csv`, of which there is one writer."""
 
     def __init__(self, directory: Directory) -> None:
@@ -173,7 +79,7 @@ class _Rows:
             OSError: If it cannot be used.
         """
         self._directory = directory
-        self._encode = _Encoder()
+        self._encode = Encoder()
         self._columns: dict[str, None] = {}
         self._file = -1
         self._head = self._size = 0  # bytes of the header; bytes of whole rows and header
@@ -391,7 +297,7 @@ class _Rows:
         if total and (columns is None or not self._size or len(tail) > _LONGEST_TAIL):
             os.close(self._file)
             self._file, self._head, self._size = -1, 0, 0
-            _put_aside(path)
+            put_aside(path)
             return
         if tail:
             logger.warning("%s ends in half a row, which is now in %s", path, TORN)
@@ -449,43 +355,10 @@ def _read_pending(directory: Directory, size: int) -> Iterator[dict[str, str]]:
         pass
 
 
-def _put_aside(path: Path) -> None:
+def put_aside(path: Path) -> None:
     """Give a file that cannot be used a name that is free."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
     path.rename(aside)
     logger.warning("%s is damaged; it is now %s", path, aside.name)
-
-
-def _is_run(folder: Path) -> bool:
-    """Tell whether a folder is a run of this package, whose configuration is its own."""
-    try:
-        with (folder / "run.json").open("rb") as file:
-            return b'"blackbox-run"' in file.read(4096)
-    except OSError:
-        return False
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        _put_aside(path)
-        return {}
-    return found
-
-
-def _plain(tree: Any) -> Any:
-    """Return a tree of which every JSON parser reads the result."""
-    if isinstance(tree, Mapping):
-        return {str(key): _plain(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple | set | frozenset):
-        return [_plain(value) for value in tree]
-    if isinstance(tree, float) and not math.isfinite(tree):
-        return spell(tree)
-    return tree
