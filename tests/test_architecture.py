@@ -16,10 +16,11 @@ import pytest
 LAYERS = (
     "errors version < published",
     "model canvas",
-    "checksum naming scalar files process environment variable schema extras npy secret < config",
+    "checksum naming scalar files process environment variable schema extras npy secret",
+    "config system console snapshot",
     "journal < metric medium block encoding shelf < scan < merge table ending < media following",
     "usable < manifest < status series resumption decoded < placement < arrays",
-    "documents recorder < media_recorder < writer < media_log",
+    "documents recorder < media_recorder < writer < companion media_log",
     "dataset stretch < dataset_series < sealed < seal < pack",
     "reader legacy",
     "collection validation interchange < repair conformance",

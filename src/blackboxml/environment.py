@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -83,8 +84,9 @@ def capture_git(
         timeout: Seconds that both questions may take together.
     """
     deadline = monotonic() + timeout
-    commit = _ask_git(["rev-parse", "--short", "HEAD"], cwd, deadline)
-    status = _ask_git(["status", "--porcelain", "--untracked-files=normal"], cwd, deadline)
+    commit = ask_git(["rev-parse", "--short", "HEAD"], cwd, timeout)
+    arguments = ["status", "--porcelain", "--untracked-files=normal"]
+    status = ask_git(arguments, cwd, deadline - monotonic())
     known = commit is not None and _COMMIT.fullmatch(commit) is not None
     return {
         "git_commit": commit if known else None,
@@ -99,30 +101,60 @@ def git_branch(cwd: str | os.PathLike[str] | None = None, timeout: float = 5.0) 
         cwd: A directory of the work tree; None stands for the current one.
         timeout: Seconds that the question may take.
     """
-    branch = _ask_git(["rev-parse", "--abbrev-ref", "HEAD"], cwd, monotonic() + timeout)
+    branch = ask_git(["rev-parse", "--abbrev-ref", "HEAD"], cwd, timeout)
     return None if branch is None else _text(branch)
 
 
-def _ask_git(
-    arguments: list[str], cwd: str | os.PathLike[str] | None, deadline: float
-) -> str | None:
+def ask_git(arguments: list[str], cwd: str | os.PathLike[str] | None, seconds: float) -> str | None:
+    """Return what git says in a directory, stripped of space; None as `read_git`."""
+    answer = read_git(arguments, cwd, seconds)
+    return None if answer is None else answer.decode("utf-8", "replace").strip()
+
+
+def read_git(
+    arguments: list[str], cwd: str | os.PathLike[str] | None, seconds: float, most: int = 2**24
+) -> bytes | None:
+    """Return what git says in a directory.
+
+    Takes no lock of the repository and leaves no process behind.
+
+    Args:
+        arguments: Of git.
+        cwd: The directory; None stands for the current one.
+        seconds: Most time it may take.
+        most: Most bytes it may say.
+
+    Returns:
+        The bytes; None where there is no git or no repository, or time or size exceed their bounds.
+    """
+    if seconds <= 0:
+        return None
     import subprocess  # its import alone takes milliseconds
 
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
-        answer = subprocess.run(  # noqa: S603 - fixed arguments, no shell
+        process = subprocess.Popen(  # noqa: S603 - fixed arguments, no shell
             ["git", "-c", "core.fsmonitor=false", *arguments],  # noqa: S607 - the git that the user has
             cwd=cwd,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=max(deadline - monotonic(), 0),
-            check=True,
         )
-    except (OSError, ValueError, subprocess.SubprocessError):
+    except (OSError, ValueError):
         return None
-    return answer.stdout.decode("utf-8", "replace").strip()
+    answer = b""
+    with process:
+        out_of_time = threading.Timer(seconds, process.kill)
+        out_of_time.start()
+        try:
+            answer = process.stdout.read(most + 1) if process.stdout else b""
+        finally:
+            if len(answer) > most:
+                process.kill()
+            process.wait()
+            out_of_time.cancel()
+    return answer if process.returncode == 0 and len(answer) <= most else None
 
 
 def _installed_versions() -> dict[str, str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SEGMENT = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,128}\Z")
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _BLOCK = 2**20
 
 _LINKS_UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -144,8 +144,29 @@ class Directory:
         access = os.O_RDWR | os.O_APPEND if append else os.O_RDWR
         return os.open(name, _CREATE | access, 0o666, dir_fd=self.fd)
 
-    def open(self, name: str) -> int:
-        """Open a regular file for reading and return its descriptor.
+    def append(self, name: str, data: bytes) -> int:
+        """Append to a log, which is made if it is missing; return its size then.
+
+        Raises:
+            UnsafePathError: If it is a link or a special file.
+            OSError: If the file system refuses.
+        """
+        try:
+            descriptor = self.create(name, append=True)
+        except FileExistsError:
+            descriptor = self.open(name, os.O_WRONLY | os.O_APPEND)
+        try:
+            write_all(descriptor, data)
+            return os.fstat(descriptor).st_size
+        finally:
+            let_go(descriptor)
+
+    def open(self, name: str, access: int = os.O_RDONLY) -> int:
+        """Open a regular file and return its descriptor.
+
+        Args:
+            name: Path inside the run.
+            access: Flags for something other than reading.
 
         Raises:
             UnsafePathError: If the path leaves the run, or a part of it is a link or no file.
@@ -159,7 +180,7 @@ class Directory:
             for folder in folders:
                 parent = os.open(folder, _OPEN | os.O_DIRECTORY, dir_fd=parent)
                 opened.append(parent)
-            descriptor = os.open(last, _OPEN, dir_fd=parent)
+            descriptor = os.open(last, _OPEN | access, dir_fd=parent)
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.EMLINK, errno.ENXIO}:
                 message = f"{name} in {self.path} is a link or a special file; it is not followed"

@@ -43,6 +43,7 @@ _SUFFIXES: Final = {
     "application/json": ".json",
     "application/vnd.apache.parquet": ".parquet",
     "application/x-npy": ".npy",
+    "application/zip": ".zip",
     "image/gif": ".gif",
     "image/jpeg": ".jpg",
     "image/png": ".png",
@@ -50,6 +51,7 @@ _SUFFIXES: Final = {
     "image/webp": ".webp",
     "text/csv": ".csv",
     "text/plain": ".txt",
+    "text/x-diff": ".patch",
 }
 _BLOCK: Final = 2**20
 _STEM_CHARACTERS: Final = 64

@@ -265,6 +265,15 @@ class Recorder:
             self._after_write()
             return stretch
 
+    def log_aside(self, metrics: Mapping[str, Any]) -> None:
+        """Record a point at the last step that takes no part in the count of steps; see `log`."""
+        with self._lock:
+            following = self.next_step
+            try:
+                self.log(metrics, max(following - 1, 0))
+            finally:
+                self.next_step = following
+
     def event(self, members: dict[str, Any]) -> None:
         """Record something that is no point: a rewind, a description, a medium, the end.
 
@@ -728,6 +737,7 @@ class Recorder:
             # Some file systems do not count links; there, a deleted journal cannot be told.
             self._counts_links = os.fstat(descriptor).st_nlink > 0
             write_all(descriptor, encode(self._header(directory, ordinal, first_seq)))
+            _sync_data(descriptor)
             directory.sync()
         except BaseException:
             _discard(directory, name, descriptor)

@@ -319,6 +319,16 @@ class RunWriter:
         """The step of the last point, or 0: that of a medium for which none is given."""
         return max(self._recorder.next_step - 1, 0)
 
+    def log_aside(self, metrics: Mapping[str, Any]) -> None:
+        """Record a point beside the training: at its last step, without a part in their count.
+
+        Raises:
+            MetricError: If a name or a value cannot be stored.
+            RunStateError: If the run has ended.
+            WriteError: If the file system refuses and `strict` is set.
+        """
+        self._recorder.log_aside(metrics)
+
     def rewind(self, step: int) -> None:
         """Say that training went back: earlier points of this rank at `step` or later do not count.
 
@@ -498,6 +508,15 @@ class RunWriter:
             WriteError: If the file system refuses and `strict` is set.
         """
         self._documents.replace(CONFIG, data)
+
+    def append_log(self, name: str, data: bytes) -> int:
+        """Append to a log in the run directory, such as `console.log`; return its size then.
+
+        Raises:
+            OSError: If the file system refuses.
+        """
+        with self._documents.lock:
+            return self._documents.open().append(name, data)
 
     def read_config(self) -> bytes | None:
         """Return `config.json`, or None where there is none or it cannot be read."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from blackboxml import environment as environments
 from blackboxml import manifest as manifests
 from blackboxml.collection import newest_run
+from blackboxml.companion import Companions
 from blackboxml.config import decode_config, encode_config
 from blackboxml.errors import BlackboxError, ConfigError, RunStateError
 from blackboxml.files import Directory
@@ -73,6 +74,9 @@ class Run(MediaLog):
         parent: str | None = None,
         run_id: str | None = None,
         extensions: Mapping[str, Any] | None = None,
+        system_metrics: float = False,
+        console: bool = False,
+        code: bool = False,
     ) -> None:
         """Prepare a run; nothing is written before it starts.
 
@@ -93,6 +97,15 @@ class Run(MediaLog):
             parent: Id of the run that this one was derived from.
             run_id: Id of a new run, 32 lower-case hexadecimal digits; made up by default.
             extensions: What a new run says besides, by domain name in reverse.
+            system_metrics: Sample processor, memory, disk, network and GPUs into the group
+                `system`: True for each 15 seconds, or the seconds. See `blackboxml.system`.
+            console: Keep what is printed, in `console.log`. See `blackboxml.console`.
+            code: Keep the loaded sources and the difference to the last commit, without secrets, as
+                artifacts. See `blackboxml.snapshot`.
+
+        Raises:
+            ValueError: If `system_metrics` is no time.
+            MissingDependencyError: If `system_metrics` are wanted and psutil is not installed.
         """
         self.name = name
         self._tags = tags if tags is None or isinstance(tags, str) else list(tags)
@@ -107,6 +120,7 @@ class Run(MediaLog):
         self._parent = parent
         self._run_id = run_id
         self._extensions = extensions
+        self._companions = Companions(system_metrics=system_metrics, console=console, code=code)
         self._writer: RunWriter | None = None
         self._git: threading.Thread | None = None
         self._pid = os.getpid()
@@ -142,6 +156,7 @@ class Run(MediaLog):
             if tree:
                 self._merge_config(tree)
             self._capture_git()
+            self._companions.start(writer, tree)
             _handle_termination()
         except BaseException as error:
             self._end_after(error)
@@ -171,6 +186,7 @@ class Run(MediaLog):
         writer = self._require()
         if os.getpid() != self._pid or writer.finished:
             return
+        self._companions.stop()
         if self._git is not None:
             self._git.join(_GIT_SECONDS)
         try:
