@@ -301,7 +301,8 @@ def huge_chunk(file: Any) -> None:
 
 
 def wide_shape(file: Any) -> None:
-    file.create_dataset("y", (2, 4), "f8", chunks=(2, 4), compression="gzip", **FILTERS)
+    shape = (2**16, 2**16)
+    file.create_dataset("y", shape, "f8", chunks=(2, 4), compression="gzip", **FILTERS)
 
 
 def scalar(file: Any) -> None:

@@ -9,15 +9,18 @@ import pyarrow as pa
 
 from blackboxml import naming
 from blackboxml.model import DATASET_FORMAT, VERSION, Summary
+from blackboxml.placement import COORDINATES, DRAW, Rows, place_series
+from blackboxml.series import MOST_BYTES, decoded_size, select
 from blackboxml.table import INDEX, read_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import xarray as xr
 
-COORDINATES = ("step", "time", "rank", "attempt")
+    from blackboxml.placement import Placed
+    from blackboxml.series import Series
 
 
 def to_dataset(
@@ -25,6 +28,7 @@ def to_dataset(
     described: Mapping[str, Mapping[str, str]],
     run: Mapping[str, str],
     group: str,
+    series: Sequence[Series] = (),
 ) -> xr.Dataset:
     """Return a table as a Dataset with the names and attributes of the sealed HDF5 file.
 
@@ -33,12 +37,15 @@ def to_dataset(
         described: `unit` and `description` by metric.
         run: `id` and `name` of the run.
         group: The group's name.
+        series: Its arrays and histograms; those for which the file would have no room are left out.
     """
     import xarray as xr
 
     keys = read_keys(table.schema)
     names = naming.variable_names(table.column_names[len(INDEX) :])
-    coordinates = {name: ("draw", table.column(name).to_numpy()) for name in COORDINATES}
+    coordinates: dict[str, Any] = {
+        name: (DRAW, table.column(name).to_numpy()) for name in COORDINATES
+    }
     variables: dict[str, Any] = {}
     for column, (metric, statistic) in zip(table.column_names[len(INDEX) :], keys, strict=True):
         attributes = {"metric": metric}
@@ -49,7 +56,16 @@ def to_dataset(
             attributes["units"] = said["unit"]
         if "description" in said:
             attributes["long_name"] = said["description"]
-        variables[names[column]] = ("draw", _values(table.column(column)), attributes)
+        variables[names[column]] = (DRAW, _values(table.column(column)), attributes)
+    taken = select(series, decoded_size(table.num_rows, len(names)), MOST_BYTES)
+    if table.num_rows and taken:
+        rows = Rows(*(table.column(name).to_numpy() for name in Rows._fields))
+        for placed in place_series(taken, names.values(), rows):
+            for each in placed.coordinates:
+                about = {"medium": placed.series.name}
+                coordinates[each.name] = (each.dims, placed.coordinate(each), about)
+            for each, values in zip(placed.variables, _stacked(placed), strict=True):
+                variables[each.name] = (each.dims, values, {"medium": placed.series.name})
     about = {
         "format": DATASET_FORMAT,
         "version": VERSION,
@@ -58,6 +74,16 @@ def to_dataset(
         "group": group,
     }
     return xr.Dataset(variables, coordinates, about)
+
+
+def _stacked(placed: Placed) -> Iterator[npt.NDArray[Any]]:
+    """Yield the values of each variable of a series as xarray decodes them."""
+    filled = [np.empty(each.shape, each.dtype) for each in placed.variables]
+    for at, medium in enumerate(placed.order):
+        for target, values in zip(filled, placed.series.read(int(medium)), strict=True):
+            target[at] = values
+    for part, values in zip(placed.series.parts, filled, strict=True):
+        yield values.astype(bool) if part.is_bool else values
 
 
 def summarise(table: pa.Table) -> dict[str, Summary]:

@@ -8,6 +8,7 @@ every link, filter and declared size before it reads one value.
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import h5py
@@ -40,7 +41,11 @@ _FILLS: dict[type, tuple[Any, ...]] = {
 }
 _ATTACHMENTS = frozenset(["DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"])
 _ATTRIBUTE_BYTES = 2**20
-_PLAIN = frozenset(map(np.dtype, ("f8", "i8", "i4", "i1", "f4")))
+_PLAIN = frozenset(np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)) | {
+    np.dtype(np.float32),
+    np.dtype(np.float64),
+}
+_MOST_DIMENSIONS = 32
 _TYPES: dict[pa.DataType, type] = {
     pa.float64(): np.float64,
     pa.int64(): np.int64,
@@ -100,9 +105,8 @@ class DatasetWriter:
             ("run_name", run["name"]),
             ("group", group.name),
         ):
-            _attribute(self._file, name, text)
-        self._draw = self._file.create_dataset(DIMENSION, dtype="f4", **self._options)
-        self._draw.make_scale(f"{_DIMENSION_NAME}{rows:>10}")
+            set_text(self._file, name, text)
+        self._draw = scale(self._file, DIMENSION, rows, self._options)
         for name in COORDINATES:
             self._create(name, INDEX[name].to_pandas_dtype(), {})
         for key in self._keys:
@@ -131,8 +135,17 @@ class DatasetWriter:
         if fill is not None:
             variable.attrs.create("_FillValue", fill, dtype=kind)
         for attribute, text in attributes.items():
-            _attribute(variable, attribute, text)
+            set_text(variable, attribute, text)
         variable.dims[0].attach_scale(self._draw)
+
+    @property
+    def file(self) -> h5py.File:
+        """The file, for what does not stand in rows of the table."""
+        return self._file
+
+    def check(self) -> None:
+        """Raise what the file system has refused so far."""
+        self._sink.check()
 
     def append(self, table: pa.Table) -> None:
         """Write the next rows.
@@ -237,7 +250,7 @@ class Dataset:
             raise TableError(message, "BB-DAT-016") from None
 
     def read(self, name: str, rows: slice) -> npt.NDArray[Any]:
-        """Return rows of a variable, shape (rows,).
+        """Return rows of a variable: a part of its first dimension.
 
         Raises:
             TableError: If a checksum of the file is wrong.
@@ -346,7 +359,24 @@ def filled(column: pa.ChunkedArray | pa.Array, fill: Any) -> npt.NDArray[Any]:
     return array
 
 
-def _attribute(target: Any, name: str, text: str) -> None:
+def scale(file: h5py.File, name: str, length: int, options: Mapping[str, Any] | None = None) -> Any:
+    """Create a dimension without values of its own, and return it."""
+    if options is None:
+        options = {
+            "shape": (length,),
+            "chunks": (min(length, CHUNK_ROWS),),
+            "compression": "gzip",
+            "compression_opts": 1,
+            "shuffle": True,
+            "fletcher32": True,
+            "track_times": False,
+        }
+    created = file.create_dataset(name, dtype="f4", **options)
+    created.make_scale(f"{_DIMENSION_NAME}{length:>10}")
+    return created
+
+
+def set_text(target: Any, name: str, text: str) -> None:
     """Set a text of fixed length."""
     data = text.encode() or b"\0"
     target.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
@@ -416,10 +446,11 @@ def _check_variable(name: str, variable: Any) -> int:
     if variable.dtype not in _PLAIN:
         message = f"{name!r} is of type {variable.dtype}"
         raise TableError(message, "BB-DAT-007" if variable.dtype.kind in "biuf" else "BB-DAT-012")
-    if variable.ndim != 1:
-        message = f"{name!r} has the shape {variable.shape}, wanted one dimension"
+    if not 1 <= variable.ndim <= _MOST_DIMENSIONS:
+        message = f"{name!r} has the shape {variable.shape}, wanted 1 to {_MOST_DIMENSIONS}"
         raise TableError(message, "BB-DAT-004")
-    return int(max(variable.shape[0], variable.chunks[0]) * variable.dtype.itemsize)
+    lengths = map(max, variable.shape, variable.chunks)
+    return math.prod(map(int, lengths)) * int(variable.dtype.itemsize)
 
 
 def _check_attributes(name: str, target: Any) -> None:

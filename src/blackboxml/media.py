@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blackboxml.errors import FormatError, JournalError, MetricError, Problem, UnsafePathError
 from blackboxml.files import check_relative
+from blackboxml.journal import decode
 from blackboxml.medium import check_dims, check_reference
 from blackboxml.merge import Cuts, find_journals
-from blackboxml.model import LIMITS, Limits, MediaRecord, Record, Rewind, View
+from blackboxml.model import LIMITS, JournalFile, Limits, MediaRecord, Record, Rewind, View
 from blackboxml.scan import REPAIR, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blackboxml.files import Directory
-    from blackboxml.model import JournalFile
 
 FOLDERS = ("media/", "artifacts/")
 """Where a file of a medium may lie."""
@@ -40,26 +41,68 @@ def read_media(
         limits: What a reader accepts.
         problems: Receives what was found wrong.
     """
+    for record, _ in locate_media(directory, run_id, view, limits, problems):
+        yield record
+
+
+class Place(NamedTuple):
+    """Where the record of a medium stands.
+
+    Attributes:
+        journal: The journal.
+        offset: Where its line begins.
+        length: Bytes of the line, its LF left out.
+    """
+
+    journal: JournalFile
+    offset: int
+    length: int
+
+
+def locate_media(
+    directory: Directory,
+    run_id: str,
+    view: View = "effective",
+    limits: Limits = LIMITS,
+    problems: list[Problem] | None = None,
+) -> Iterator[tuple[MediaRecord, Place]]:
+    """Yield the media of a run with their places; the arguments are those of `read_media`."""
     found = problems if problems is not None else []
     journals = find_journals(directory, limits, found, run_id, stem="media")
     cuts = Cuts(_rewinds(directory, journals, limits) if view == "effective" else [])
     for journal in journals:
         scan = Scan(journal, set(), found, limits)
-        for offset, line, document in _documents(directory, journal, scan):
+        for place, document in _documents(directory, journal, scan):
             if "media" not in document:
                 continue
             try:
                 record = _interpret(document, journal.rank, journal.attempt)
             except JournalError as error:
-                problem = Problem(
-                    error.rule, "error", str(error), journal.name, line, offset, cure=REPAIR
-                )
+                where = journal.name, scan.line, place.offset
+                problem = Problem(error.rule, "error", str(error), *where, cure=REPAIR)
                 if problem not in found:
                     found.append(problem)
                 continue
-            place = Record(record.seq, record.step, 0.0, record.rank, record.attempt, {})
-            if not cuts.supersede(place):
-                yield record
+            point = Record(record.seq, record.step, 0.0, record.rank, record.attempt, {})
+            if not cuts.supersede(point):
+                yield record, place
+
+
+def read_at(directory: Directory, place: Place) -> MediaRecord:
+    """Return the medium whose record stands at a place.
+
+    Raises:
+        JournalError: If another line stands there now.
+        OSError: If the journal cannot be read.
+    """
+    journal = place.journal
+    with directory.reading(journal.name) as descriptor:
+        line = os.pread(descriptor, place.length, place.offset)
+    document = decode(line)
+    if "media" not in document:
+        message = f"{journal.name} has changed at byte {place.offset:,}"
+        raise JournalError(message)
+    return _interpret(document, journal.rank, journal.attempt)
 
 
 def load_file(directory: Directory, record: MediaRecord, limit: int) -> bytes:
@@ -98,21 +141,21 @@ def load_file(directory: Directory, record: MediaRecord, limit: int) -> bytes:
 
 def _documents(
     directory: Directory, journal: JournalFile, scan: Scan
-) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield offset, line number and document of the records that count from a journal."""
+) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield the records that count from a journal."""
     for block in scan.blocks(directory):
-        for offset, _, document, _ in scan.good(block):
+        for offset, line, document, _ in scan.good(block):
             if journal.low <= document["seq"] and (
                 journal.high is None or document["seq"] <= journal.high
             ):
-                yield offset, scan.line, document
+                yield Place(journal, offset, len(line)), document
 
 
 def _rewinds(directory: Directory, journals: list[JournalFile], limits: Limits) -> Iterator[Rewind]:
     """Yield the rewinds in media journals."""
     for journal in journals:
         scan = Scan(journal, set(), [], limits)
-        for _, _, document in _documents(directory, journal, scan):
+        for _, document in _documents(directory, journal, scan):
             if "rewind" in document:
                 step = document["rewind"]["step"]
                 yield Rewind(journal.rank, journal.attempt, document["seq"], step)

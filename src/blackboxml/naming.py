@@ -181,7 +181,7 @@ def variable_names(columns: Iterable[str]) -> dict[str, str]:
     dotted = {column: column.replace("/", ".") for column in columns}
     uses = Counter(dotted.values())
     return {
-        column: name if uses[name] == 1 and _is_variable(name) else _percent_encode(column)
+        column: name if uses[name] == 1 and _is_variable(name) else percent_encode(column)
         for column, name in dotted.items()
     }
 
@@ -282,7 +282,8 @@ def _digest_stem(name: str, length: int) -> str:
     return f"{sanitise(name)[:32]}-{digest[:length]}"
 
 
-def _percent_encode(column: str) -> str:
+def percent_encode(column: str) -> str:
+    """Return a name with `%XX` for each byte that cannot stand in that of any variable."""
     encoded = "".join(
         chr(byte) if byte in _SAFE_BYTES else f"%{byte:02X}"
         for byte in column.encode(errors="surrogatepass")

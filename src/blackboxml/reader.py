@@ -377,11 +377,15 @@ class RunReader:
         """Return a group as an xarray Dataset along `draw`, like the sealed `<group>.h5`.
 
         `step`, `time`, `rank` and `attempt` are coordinates. A metric that was not logged is NaN.
+        Arrays and histograms of one name that fit together have variables too.
         """
         from blackboxml.arrays import to_dataset
+        from blackboxml.series import find_series
 
-        table = self.arrow(group, view)
-        return to_dataset(table, self.descriptions, self._identity(), self._group(group))
+        table, name = self.arrow(group, view), self._group(group)
+        given = self._directory, self.id, view, self._limits, self.problems
+        series = find_series(*given, group=name)
+        return to_dataset(table, self.descriptions, self._identity(), name, series)
 
     def summary(self, view: View = "effective") -> dict[str, Summary]:
         """Return the statistics of every metric that has values.
@@ -391,10 +395,8 @@ class RunReader:
         """
         from blackboxml.arrays import summarise
 
-        found: dict[str, Summary] = {}
-        for group in self.groups:
-            found.update(summarise(self.arrow(group, view)))
-        return found
+        tables = (self.arrow(group, view) for group in self.groups)
+        return {metric: said for table in tables for metric, said in summarise(table).items()}
 
     def follow(
         self, *, from_start: bool = False, poll: float = 0.5, timeout: float | None = None
@@ -438,8 +440,7 @@ class RunReader:
             if isinstance(version, str) and published.is_newer(version):
                 message = f"it is of version {version}, newer than {published.newest()}"
                 where = "/format/version"
-                problem = Problem("BB-VER-003", "warning", message, file, pointer=where)
-                self.problems.append(problem)
+                self.problems.append(Problem("BB-VER-003", "warning", message, file, pointer=where))
 
     def _refresh(self) -> None:
         """Look at the files again, if there is anything new."""
@@ -561,9 +562,8 @@ class RunReader:
         from blackboxml.pack import merged_records
 
         cuts = Cuts(self._rewinds() if view == "effective" else [])
-        for (attempt, rank, _), event in merged_records(
-            self._directory, self._manifest, self._limits
-        ):
+        merged = merged_records(self._directory, self._manifest, self._limits)
+        for (attempt, rank, _), event in merged:
             if "metrics" in event:
                 record = read_record(event, rank, attempt, self._limits)
                 if not cuts.supersede(record):

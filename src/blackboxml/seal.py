@@ -33,13 +33,14 @@ from blackboxml.scan import Scan
 from blackboxml.status import determine, refuse_live
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
     from blackboxml.manifest import Manifest
     from blackboxml.model import JournalFile
     from blackboxml.sealed import GroupFiles
+    from blackboxml.series import Series
     from blackboxml.stretch import Stretches
     from blackboxml.table import GroupSchema, Key, Part, Tabulator
 
@@ -138,6 +139,8 @@ class Sealing:
         self._limits = limits
         self._progress = progress or _ignore
         self._identity = {key: manifest[key] for key in ("id", "name")}
+        self._problems: list[Problem] = Findings()
+        self._found: list[Series] | None = None
 
     def run(self, problems: list[Problem]) -> None:
         """Seal: tables, datasets, manifest, checksums."""
@@ -177,7 +180,7 @@ class Sealing:
             for name, group in self.groups.items():
                 stem = groups[name]["table"].removesuffix(".parquet")
                 self._files("", stem, group).compare(spill, dataset=False)
-                files = self._files(scratch, stem, group)
+                files = self._files(scratch, stem, group, self._series(name))
                 files.write(spill)
                 files.compare(spill)
                 groups[name] = files.entry()
@@ -206,6 +209,7 @@ class Sealing:
 
     def read(self, spill: Spill, problems: list[Problem]) -> None:
         """Read the journals; put the rows by."""
+        self._problems = problems
         total = sum(journal.size for journal in self._journals) or 1
         done = 0
         names: set[str] = set()
@@ -319,19 +323,30 @@ class Sealing:
         self, scratch: str, stem: str, group: GroupSchema, spill: Spill
     ) -> dict[str, Any]:
         """Write, sync and compare the files of one group; return the group's entry."""
-        files = self._files(scratch, stem, group)
+        files = self._files(scratch, stem, group, self._series(group.name))
         files.write(spill)
         files.compare(spill)
         return files.entry()
 
-    def _files(self, folder: str, stem: str, group: GroupSchema) -> GroupFiles:
+    def _series(self, group: str) -> list[Series]:
+        """Return the arrays and histograms of a group; the media are looked at once."""
+        if self._found is None:
+            from blackboxml.series import find_series
+
+            given = self._directory, self._identity["id"]
+            self._found = find_series(*given, limits=self._limits, problems=self._problems)
+        return [each for each in self._found if each.group == group]
+
+    def _files(
+        self, folder: str, stem: str, group: GroupSchema, series: Sequence[Series] = ()
+    ) -> GroupFiles:
         """Return the files of one group in a folder of the run."""
         from blackboxml.sealed import GroupFiles
 
         rewinds = [rewind for scan in self.scans for rewind in scan.rewinds]
         said = described(self.scans)
         place = str(self._directory.path / folder)
-        return GroupFiles(group, self._identity, rewinds, said, place, stem)
+        return GroupFiles(group, self._identity, rewinds, said, place, stem, series)
 
 
 class Spill:

@@ -20,6 +20,7 @@ from blackboxml.dataset import (
 )
 from blackboxml.dataset import filled as filled_column
 from blackboxml.dataset import variables as variable_names
+from blackboxml.dataset_series import compare_series, write_series
 from blackboxml.errors import (
     Findings,
     LimitError,
@@ -30,14 +31,18 @@ from blackboxml.errors import (
 )
 from blackboxml.merge import Cuts
 from blackboxml.model import LIMITS, Limits, Rewind
+from blackboxml.placement import Rows, place_series
 from blackboxml.scalar import spell
+from blackboxml.series import MOST_BYTES, decoded_size, select
 from blackboxml.table import INDEX, METRIC, STATISTIC, read_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from blackboxml.files import Directory
+    from blackboxml.placement import Placed
     from blackboxml.seal import Spill
+    from blackboxml.series import Series
     from blackboxml.table import GroupSchema, Key
 
 Metrics: TypeAlias = "Mapping[str, Mapping[str, Any]]"
@@ -57,6 +62,7 @@ class GroupFiles:
         described: Mapping[str, Mapping[str, str]],
         folder: str,
         stem: str,
+        series: Sequence[Series] = (),
     ) -> None:
         """Prepare.
 
@@ -67,6 +73,7 @@ class GroupFiles:
             described: `unit` and `description` by metric.
             folder: Path of the folder that receives the files.
             stem: Name of the files without suffix.
+            series: Arrays and histograms of the group.
         """
         self.table, self.dataset = f"{stem}.parquet", f"{stem}.h5"
         self.schema = group.schema(run)
@@ -79,10 +86,13 @@ class GroupFiles:
         self._last: dict[Key, tuple[int, Any]] = {}
         self._rows = group.rows
         self._fills: dict[Key, Any] = {}
+        self._series = series
+        self._placed: list[Placed] = []
 
     def write(self, spill: Spill) -> None:
         """Write both files and make them durable."""
         self._survey(spill)
+        self._placed = self.place(self._series, spill)
         with contextlib.ExitStack() as stack:
             table_writer = stack.enter_context(self._table_writer())
             dataset_writer = None
@@ -94,6 +104,8 @@ class GroupFiles:
                 self._account(counting)
                 if dataset_writer is not None:
                     dataset_writer.append(counting)
+            if dataset_writer is not None and self._placed:
+                write_series(dataset_writer.file, self._placed, dataset_writer.check)
         for name in self.names:
             descriptor = os.open(f"{self._folder}/{name}", os.O_RDONLY)
             try:
@@ -142,6 +154,20 @@ class GroupFiles:
     def effective(self, rows: pa.Table) -> pa.Table:
         """Return the rows that no rewind superseded."""
         return effective_rows(rows, self._rewinds)
+
+    def place(self, series: Sequence[Series], spill: Spill) -> list[Placed]:
+        """Return where the dataset holds arrays and histograms: those for which it has room."""
+        decoded = decoded_size(self._rows, len(self._group.keys))
+        taken = select(series, decoded, MOST_BYTES) if self._rows else []
+        return place_series(taken, variable_names(self._group).values(), self.index(taken, spill))
+
+    def index(self, series: Sequence[Series], spill: Spill) -> Rows | None:
+        """Return what tells the rows of the dataset apart, if a series has as many media."""
+        if not any(len(each) == self._rows for each in series):
+            return None
+        tables = (self.effective(table) for table in spill.tables(self._group, self.schema))
+        index = pa.concat_tables(table.select(Rows._fields) for table in tables)
+        return Rows(*(column.to_numpy() for column in index.columns))
 
     def entry(self) -> dict[str, Any]:
         """Return what the manifest says of the group."""
@@ -268,6 +294,8 @@ class GroupFiles:
                     found = written.read(variables[key], where)
                     if found.tobytes() != expected.tobytes():
                         self._differs(self.dataset, f"variable {variables[key]!r}")
+            if (wrong := compare_series(written, self._placed)) is not None:
+                self._differs(self.dataset, f"variable {wrong!r}")
 
     def _differs(self, name: str, what: str) -> None:
         """Refuse a file that does not hold what was written."""

@@ -8,12 +8,15 @@ what no writer of this version writes: unknown kinds, unknown members, continuat
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import shutil
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
+
+import numpy as np
 
 from blackboxml import manifest as manifests
 from blackboxml.journal import encode
@@ -452,7 +455,7 @@ def media() -> None:
 
 def _file(name: str, kind: str, path: str, data: bytes) -> Document:
     """Return a `media` member for a file."""
-    suffix = {".png": "image/png", ".txt": "text/plain"}
+    suffix = {".png": "image/png", ".txt": "text/plain", ".npy": "application/x-npy"}
     return {
         "name": name,
         "kind": kind,
@@ -461,6 +464,70 @@ def _file(name: str, kind: str, path: str, data: bytes) -> Document:
         "sha256": hashlib.sha256(data).hexdigest(),
         "media_type": suffix[re.sub(r".*(?=\.)", "", path)],
     }
+
+
+def series() -> None:
+    """Arrays and histograms that stand in a dataset, and some that do not."""
+    journal = [
+        header("series"),
+        *records(
+            point(0, train__loss=0.5),
+            point(1, train__loss=0.25),
+            {"rewind": {"step": 1}},
+            point(1, train__loss=0.375),
+            point(2, train__loss=0.125),
+            end(),
+        ),
+    ]
+    base = Base("series")
+
+    def array(name: str, step: int, values: Any, **more: Any) -> Document:
+        number = len(list(base.path.rglob("*.npy")))
+        path = f"media/{name.replace('/', '_')}-{step}-{number}.npy"
+        data = _npy(values)
+        base.file(path, data)
+        return {"step": step, "media": {**_file(name, "array", path, data), **more}}
+
+    def histogram(step: int, *counts: int) -> Document:
+        value = {"edges": [-1.0, 0.0, 0.5 + step], "counts": list(counts)}
+        return {"step": step, "media": {"name": "train/w", "kind": "histogram", "value": value}}
+
+    def draws(step: int, first: float) -> Document:
+        values = np.arange(4, dtype=np.float32).reshape(2, 2) + np.float32(first)
+        return array("train/draws", step, values, dims=["chain", "parameter"])
+
+    found = [
+        header("series", form="blackbox-media"),
+        *records(
+            draws(0, 0.0),
+            histogram(0, 12, 20),
+            array("train/mask", 0, np.array([True, False])),
+            array("train/growing", 0, np.zeros(1)),
+            draws(1, 10.0),
+            {"rewind": {"step": 1}},
+            draws(1, 20.0),
+            array("train/mask", 1, np.array([False, False])),
+            array("train/growing", 1, np.zeros(2)),
+            draws(2, np.nan),
+            histogram(2, 4, 28),
+            array("train/mask", 2, np.array([True, True])),
+            {"step": 2, "media": {"name": "data", "kind": "artifact", "reference": REFERENCE}},
+        ),
+    ]
+    base.journal("metrics.jsonl", journal)
+    base.journal("media.jsonl", found)
+    base.manifest(manifest("series", [attempt(0, journal)]))
+    base.seal()
+
+
+REFERENCE: Final = {"uri": "file:///data/train.tar", "bytes": 1048576}
+
+
+def _npy(values: Any) -> bytes:
+    """Return an array as a file of version 1.0."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, values, (1, 0), allow_pickle=False)
+    return file.getvalue()
 
 
 def live(name: str = "live", tail: bytes = b"") -> None:
@@ -483,7 +550,7 @@ def crashed() -> None:
     live("crashed", b'{"seq":3,"step":3,"time":1795270921.625,"metrics":{"train/lo' + b"\0" * 16)
 
 
-ALL: Final = (minimal, sealed, features, ranks, media, live, crashed, packed)
+ALL: Final = (minimal, sealed, features, ranks, media, series, live, crashed, packed)
 
 
 def main() -> None:

@@ -200,9 +200,10 @@ def _copy_labels(source: h5py.Group | h5py.Dataset, target: h5py.Group | h5py.Da
 
 
 def _rewrite(file: h5py.File, edit: Op) -> None:
-    """Make a variable again with other options; its labels stay, and it is attached to `draw`."""
+    """Make a variable again with other options; its labels and dimensions stay."""
     name = edit["variable"]
     old = file[name]
+    scales = [dimension[0] for dimension in old.dims if len(dimension)]
     del file[name]
     values = old[:]
     if "rows" in edit:
@@ -210,7 +211,8 @@ def _rewrite(file: h5py.File, edit: Op) -> None:
     made = _create(file, name, values, edit["options"])
     _copy_labels(old, made)
     if edit.get("attach", True):
-        made.dims[0].attach_scale(file["draw"])
+        for axis, dimension in enumerate(scales):
+            made.dims[axis].attach_scale(dimension)
 
 
 def _link(file: h5py.File, edit: Op) -> None:

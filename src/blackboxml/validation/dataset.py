@@ -15,11 +15,12 @@ from blackboxml.model import DATASET_FORMAT, VERSION
 from blackboxml.table import INDEX
 from blackboxml.validation.netcdf import (
     check_bounds,
-    check_dimension,
+    check_dimensions,
     check_labels,
     check_texts,
     plain_text,
 )
+from blackboxml.validation.series import Held, scan_chunks
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -70,6 +71,7 @@ class _Check:
         self._group = group
         self._dataset = dataset
         self._variables = variables(group)
+        self._held = Held(subject, dataset, {*COORDINATES, *self._variables.values()})
 
     def run(self, files: GroupFiles, spill: Spill) -> None:
         """Look at the whole, then at each variable, then at the values."""
@@ -77,21 +79,30 @@ class _Check:
             return
         self._check_root()
         file = self._dataset.file
-        check_dimension(file, self._report)
+        self._held.place(self._group.name, files, spill, self._report)
+        series = self._held.variables
+        axes: dict[str, tuple[str, ...]]
+        axes = dict.fromkeys((*COORDINATES, *self._variables.values()), (DIMENSION,))
+        axes |= {name: variable.dims for name, variable in series.items()}
+        there = {name: dims for name, dims in axes.items() if name in self._dataset.names}
+        known = self._held.names | self._held.unknown
+        check_dimensions(file, there, known, self._report)
         check_bounds(file, self._report)
         rows = sum(
             files.effective(table).num_rows for table in spill.tables(self._group, files.schema)
         )
         if not self._check_variables(rows):
             return
-        check_texts(file, self._variables.values(), self._report)
+        sound = self._held.check(self._report)
+        check_texts(file, [*self._variables.values(), *(series if sound else ())], self._report)
         fills = self._check_fills(files)
         if fills is not None and self._subject.asks(*_VALUES):
             self._compare(files, spill, fills)
+            if sound:
+                self._held.compare(self._report)
+            scan_chunks(self._dataset, self._held.unknown, _BATCH_ROWS)
         elif self._subject.asks("BB-DAT-017"):
-            for name in self._dataset.names:
-                for start in range(0, rows, _BATCH_ROWS):
-                    self._dataset.read(name, slice(start, start + _BATCH_ROWS))
+            scan_chunks(self._dataset, self._dataset.names, _BATCH_ROWS)
 
     def _report(
         self,
@@ -135,7 +146,8 @@ class _Check:
     def _check_variables(self, rows: int) -> bool:
         """Tell whether the variables are those of the table, along all rows that count."""
         names = [DIMENSION, *COORDINATES, *self._variables.values()]
-        found = self._dataset.names
+        of_series = self._held.names | self._held.unknown
+        found = [each for each in self._dataset.names if each in names or each not in of_series]
         if DIMENSION not in found:
             return False  # said already
         if missing := [name for name in COORDINATES if name not in found]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from blackboxml import naming
+from blackboxml import naming, npy
 from blackboxml.errors import JournalError, UnsafePathError, UnsupportedVersionError
 from blackboxml.files import check_relative
 from blackboxml.journal import count_off, decode, read_blocks, read_header
@@ -33,12 +33,19 @@ _LINES = (
     *("BB-MED-001", "BB-MED-003", "BB-MED-009", "BB-JNL-001", "BB-JNL-002", "BB-JNL-003"),
     *("BB-JNL-005", "BB-JNL-008", "BB-JNL-011", "BB-JNL-013", "BB-LIV-004"),
 )
-_MEMBERS = ("BB-MED-005", "BB-MED-006", "BB-MED-010", "BB-MED-012")
+_MEMBERS = ("BB-MED-005", "BB-MED-006", "BB-MED-010", "BB-MED-012", "BB-MED-013", "BB-MED-015")
+_FILES = ("BB-MED-011", "BB-MED-014")
 _ORDER = ("BB-MED-002", "BB-JNL-004", "BB-JNL-006", "BB-JNL-009", "BB-MRG-008")
 _INLINE_BYTES: Final = 64 * 2**10
+_PLACES: Final = {
+    ("media", "value"): "BB-MED-012",
+    ("media", "dims"): "BB-MED-013",
+    ("media", "reference"): "BB-MED-015",
+}
+_ONE_OF: Final = frozenset([("media", "file"), ("media", "reference"), ("media", "kind")])
 
 
-@checks("integrity", "BB-MED-011")
+@checks("integrity", *_FILES)
 @checks("structure", *_ORDER)
 @checks(
     "schema",
@@ -59,7 +66,7 @@ def check_media(subject: Subject) -> None:
         try:
             _Journal(subject, name).check()
         except PermissionError as error:
-            subject.skip(subject.refuse(name, error), *_LINES, *_ORDER, *_MEMBERS, "BB-MED-011")
+            subject.skip(subject.refuse(name, error), *_LINES, *_ORDER, *_MEMBERS, *_FILES)
 
 
 def _is_path(name: Any) -> bool:
@@ -73,11 +80,12 @@ def _is_path(name: Any) -> bool:
 
 def _record_rule(error: ValidationError, place: list[Any]) -> str:
     """Return the rule that a breach of the schema of a record breaks."""
-    if place[:2] == ["media", "value"]:
-        return "BB-MED-012"
+    within = tuple(place[:2])
+    if within in _PLACES and error.schema is not False:
+        return _PLACES[within]
+    if within in _ONE_OF and (error.schema is False or error.validator == "const"):
+        return "BB-MED-005"
     if place == ["media", "file"]:
-        if error.schema is False:
-            return "BB-MED-005"
         return "BB-MED-006" if _is_path(error.instance) else "BB-LAY-006"
     lacks = error.validator == "required" and place == ["media"]
     if lacks and error.message.startswith(("'file'", "'bytes'")):
@@ -147,7 +155,7 @@ class _Journal:
         if not check_header(subject, header, self._name, FORMAT, "media-header"):
             subject.refused.add(self._name)
             why = subject.hidden[self._name]
-            subject.skip(why, *_LINES, *_ORDER, *_MEMBERS, "BB-MED-011")
+            subject.skip(why, *_LINES, *_ORDER, *_MEMBERS, *_FILES)
             return False
         place = naming.parse_journal_name(self._name, "media")
         if place is not None and header.get("rank") != place[0]:
@@ -208,9 +216,13 @@ class _Journal:
         if media["kind"] not in _MEDIA:
             message = f"the kind {media['kind']!r:.80} is not known and is given as it stands"
             self._report("BB-MED-010", message, severity="warning")
+        if "dims" in media and self._subject.asks("BB-MED-014"):
+            self._subject.look("BB-MED-014")
+            if media["kind"] != "array" or "file" not in media:
+                self._report("BB-MED-014", f"dimensions of what is no array: {media['kind']:.80}")
         if "file" in media:
             self._check_file(media)
-        elif fault := value_fault(media["kind"], media["value"]):
+        elif "value" in media and (fault := value_fault(media["kind"], media["value"])):
             message = f"a value that is no {media['kind']:.80}: {fault}"
             self._report("BB-MED-012", message, pointer="/media/value")
 
@@ -238,6 +250,20 @@ class _Journal:
         elif media.get("sha256", digest) != digest:
             message = f"the SHA-256 of {name} is {digest}, the record says {media['sha256']}"
             self._report("BB-MED-011", message)
+        elif media["kind"] == "array" and "dims" in media and subject.asks("BB-MED-014"):
+            self._check_dimensions(name, media["dims"])
+
+    def _check_dimensions(self, name: str, dims: list[str]) -> None:
+        """Check that an array has as many dimensions as have names."""
+        with self._subject.directory.reading(name) as descriptor:
+            try:
+                shape = npy.read_header(descriptor).shape
+            except ValueError as error:
+                self._report("BB-MED-014", f"{name} is no array: {error}")
+                return
+        if len(shape) != len(dims):
+            message = f"{name} has the shape {shape!r:.80}, the names are {', '.join(dims):.80}"
+            self._report("BB-MED-014", message)
 
     def _report(
         self,

@@ -15,7 +15,7 @@ import numpy as np
 from blackboxml.dataset import COORDINATES, DIMENSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from blackboxml.table import Key
 
@@ -39,52 +39,75 @@ _LIST: Final = "REFERENCE_LIST"
 _ATTACHED: Final = "DIMENSION_LIST"
 _LONGEST: Final = 2**24
 _ENTRY_BYTES: Final = 16
+_AXIS_OFFSET: Final = 8
+_AXIS_BYTES: Final = 4
 _LATEST_SUPERBLOCK: Final = 2
-_TEXTS: Final = ("metric", "statistic", "coordinates", "units", "long_name", "dtype")
+_TEXTS: Final = ("metric", "statistic", "coordinates", "units", "long_name", "dtype", "medium")
 _ROOT_TEXTS: Final = ("format", "version", "run_id", "run_name", "group")
 
 
-def check_dimension(file: h5py.File, report: Report) -> None:
-    """Check that `draw` is the one dimension, and that every variable is attached to it."""
+def check_dimensions(
+    file: h5py.File, axes: Mapping[str, Sequence[str]], known: Collection[str], report: Report
+) -> None:
+    """Check that the dimensions are what they should be, and that each axis is attached to its own.
+
+    Args:
+        file: The dataset.
+        axes: Names of the dimensions of each variable.
+        known: Dimensions that may be there besides.
+        report: Takes what is found.
+    """
     if DIMENSION not in file:
         report("BB-DAT-004", f"there is no dimension {DIMENSION}", None)
         return
-    scales = [name for name in file if h5py.h5ds.is_scale(file[name].id)]
-    if scales != [DIMENSION]:
-        report("BB-DAT-004", f"the dimension scales are {scales!r:.200}, wanted {DIMENSION}", None)
+    wanted = {DIMENSION, *(dimension for dims in axes.values() for dimension in dims)}
+    scales = {name for name in file if h5py.h5ds.is_scale(file[name].id)}
+    if not wanted <= scales <= wanted | set(known):
+        found, said = ", ".join(sorted(scales)), ", ".join(sorted(wanted))
+        report("BB-DAT-004", f"the dimension scales are {found:.200}, wanted {said:.200}", None)
         return
-    label = file[DIMENSION].attrs.get("NAME", b"")
-    if not (isinstance(label, bytes) and label.startswith(_NO_VARIABLE)):
-        report("BB-DAT-004", "is a dimension with values of its own", DIMENSION)
-    attached = _attached(file[DIMENSION])
-    for name in file:
-        if name == DIMENSION:
-            continue
-        known = attached is None or h5py.h5o.get_info(file[name].id).addr in attached
-        if not known or _ATTACHED not in file[name].attrs:
-            report("BB-DAT-004", f"is not attached to {DIMENSION}", name)
+    attached = {}
+    for name in scales:
+        label = file[name].attrs.get("NAME", b"")
+        if not (isinstance(label, bytes) and label.startswith(_NO_VARIABLE)):
+            report("BB-DAT-004", "is a dimension with values of its own", name)
+        attached[name] = _attached(file[name])
+    for name, dims in axes.items():
+        address = h5py.h5o.get_info(file[name].id).addr
+        for axis, dimension in enumerate(dims):
+            listed = attached[dimension]
+            if (listed is not None and (address, axis) not in listed) or (
+                _ATTACHED not in file[name].attrs
+            ):
+                report("BB-DAT-004", f"is not attached to {dimension}", name)
 
 
-def _attached(draw: h5py.Dataset) -> set[int] | None:
-    """Return the addresses of what is attached to a scale; None if they are listed otherwise.
+def _attached(scale: h5py.Dataset) -> set[tuple[int, int]] | None:
+    """Return the axes that are attached to a scale; None if they are listed otherwise.
 
-    An entry is an address of 8 bytes, then the number of the dimension.
+    An entry is the address of a variable, of 8 bytes, then the number of the dimension, of 4.
     """
-    if _LIST not in draw.attrs:
+    if _LIST not in scale.attrs:
         return set()
-    entries = draw.attrs.get_id(_LIST)
+    entries = scale.attrs.get_id(_LIST)
     kind = entries.get_type()
-    plain = isinstance(kind, h5py.h5t.TypeCompoundID) and kind.get_nmembers() > 0
+    plain = isinstance(kind, h5py.h5t.TypeCompoundID) and kind.get_nmembers() > 1
     if not plain or kind.get_size() != _ENTRY_BYTES or kind.get_member_offset(0) != 0:
         return None
     first = kind.get_member_type(0)
     if not isinstance(first, h5py.h5t.TypeReferenceID) or not first.equal(h5py.h5t.STD_REF_OBJ):
         return None
+    if (
+        kind.get_member_offset(1) != _AXIS_OFFSET
+        or kind.get_member_type(1).get_size() != _AXIS_BYTES
+    ):
+        return None
     if len(entries.shape) != 1 or entries.shape[0] * _ENTRY_BYTES > _LONGEST:
         return None
     raw = np.empty(entries.shape, f"V{_ENTRY_BYTES}")
     entries.read(raw, mtype=kind)
-    return set(raw.view("=u8")[::2].tolist())
+    addresses, axes = raw.view("=u8")[::2].tolist(), raw.view("=u4")[2::4].tolist()
+    return set(zip(addresses, axes, strict=True))
 
 
 def check_bounds(file: h5py.File, report: Report) -> None:

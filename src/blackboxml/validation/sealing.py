@@ -52,16 +52,18 @@ _DATASET = (
     *("BB-DAT-008", "BB-DAT-009", "BB-DAT-011", "BB-DAT-012", "BB-DAT-013", "BB-DAT-014"),
     "BB-DAT-016",
 )
+_SERIES = ("BB-DAT-019", "BB-DAT-020", "BB-DAT-021")
 _PAGES = ("BB-TAB-011", "BB-TAB-017")
 _CHUNKS = ("BB-DAT-010", "BB-DAT-017")
 _VALUES = ("BB-SEA-004", "BB-TAB-004", "BB-TAB-008")
 
 
-@checks("data", *_VALUES, "BB-DAT-010")
+@checks("data", *_VALUES, "BB-DAT-010", "BB-DAT-022")
 @checks("integrity", *_PAGES, "BB-DAT-017")
 @checks(
     "structure",
     *(*_ENTRY, "BB-GRP-006", "BB-GRP-007", *TABLE, "BB-DAT-001", *_DATASET, "BB-LIM-005"),
+    *_SERIES,
 )
 @checks("schema", "BB-VER-001", "BB-VER-003", "BB-VER-006", "BB-VER-007")
 def check_groups(subject: Subject) -> None:
