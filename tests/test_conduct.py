@@ -225,6 +225,22 @@ def test_each_step_of_sealing_and_packing_is_durable_before_the_next(
         assert ("sync", "directory") in seen[before:after]
 
 
+@pytest.mark.rule("BB-LIV-010")
+def test_a_journal_is_durable_before_the_manifest_names_its_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with watched(monkeypatch) as seen, monkeypatch.context() as patch:
+        patch.setattr(recorder, "_datasync", lambda _: seen.append(("sync", "journal")))
+        writer = RunWriter.create(tmp_path, "r")
+    created, synced, named = (
+        seen.index(call)
+        for call in (("create", "metrics.jsonl"), ("sync", "journal"), ("rename", "run.json"))
+    )
+    assert created < synced < named
+    assert ("sync", "directory") in seen[synced:named]
+    writer.finish()
+
+
 @pytest.mark.rule("BB-SEA-002")
 def test_a_run_of_another_machine_is_not_sealed_by_who_looks_once(tmp_path: Path) -> None:
     process = {"host": "elsewhere", "pid": 7, "boot_id": "none", "pid_namespace": 1}

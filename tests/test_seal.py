@@ -545,3 +545,16 @@ def test_a_limit_of_table_size_does_not_stop_a_seal(tmp_path: Path) -> None:
     with pytest.raises(LimitError):
         open_run(path, Limits(table_bytes=10)).arrow("train")
     shutil.rmtree(path)
+
+
+def test_an_attempt_that_the_manifest_does_not_know_ends_the_run(tmp_path: Path) -> None:
+    first = RunWriter.create(tmp_path, "resumed")
+    first.log({"loss": 1.0})
+    first.finish("interrupted")
+    later = header(attempt=1, run_id=first.run_id, time=TIME + 9e6)
+    (first.path / "metrics.1.jsonl").write_bytes(later)  # and then it was killed
+    seal(first.path)
+    assert validate(first.path).verdict == "valid"
+    document = json.loads((first.path / "run.json").read_bytes())
+    assert [attempt["status"] for attempt in document["attempts"]] == ["interrupted"] * 2
+    assert document["end"] == document["attempts"][-1]["end"]

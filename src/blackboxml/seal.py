@@ -246,7 +246,7 @@ class Sealing:
             scan.events = again.events
 
     def _publish(self, groups: dict[str, Any]) -> None:
-        """Replace the manifest by one that lists what was sealed, then the checksums."""
+        """Replace the checksums and the manifest by what was sealed."""
         manifest = self._manifest
         stale = {
             name for entry in manifest.get("groups", {}).values() for name in entry_files(entry)
@@ -309,11 +309,12 @@ class Sealing:
     def _take_end(self, entry: Manifest) -> None:
         """Let the run end as its last attempt did."""
         manifest = self._manifest
-        if manifest["status"] == entry["status"] and "end" in manifest:
+        end = entry.get("end", manifest["start"])
+        if (manifest["status"], manifest.get("end")) == (entry["status"], end):
             return
         manifest.pop("exception", None)
         manifest["status"] = entry["status"]
-        manifest["end"] = entry.get("end", manifest["start"])
+        manifest["end"] = end
         if "exception" in entry:
             manifest["exception"] = entry["exception"]
         lasted = manifests.seconds(manifest["end"]) - manifests.seconds(manifest["start"])
@@ -536,10 +537,28 @@ def fits(manifest: Manifest, limits: Limits) -> bool:
 
 
 def write_manifest(directory: Directory, manifest: Manifest) -> None:
-    """Replace the manifest of a sealed run, one generation on, then the checksums."""
+    """Replace the checksums, then the manifest that says that the run is sealed, and is theirs.
+
+    In between, whatever happens, `run.json` says that the run is not sealed: the checksums count
+    for nothing then, and the journals for all. Of a run that was sealed before, it says so first.
+    """
+    try:
+        before = manifests.read(directory)
+    except BlackboxError:
+        before = {}
+    if "sealed" in before:
+        manifests.unseal(before)
+        directory.replace(MANIFEST, _next_generation(before))
+        manifest["generation"] = before["generation"]
+    data = _next_generation(manifest)
+    directory.replace(SUMS, sums(manifest, data))
+    directory.replace(MANIFEST, data)
+
+
+def _next_generation(manifest: Manifest) -> bytes:
+    """Return the bytes of a manifest, one generation on."""
     manifest["generation"] = manifest.get("generation", -1) + 1
-    directory.replace(MANIFEST, manifests.encode(manifest))
-    write_sums(directory, manifest)
+    return manifests.encode(manifest)
 
 
 def write_sums(directory: Directory, manifest: Manifest) -> None:
