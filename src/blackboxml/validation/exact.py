@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import h5py
@@ -37,8 +38,15 @@ _FILTERS: Final = struct.Struct("<BB HHHI HHHI HHH")
 _SCALE_KIND: Final = b"\x13\x00\x00\x00%b\x02\x00\x00\x00"
 _TEXT_KIND: Final = b"\x13\x11\x00\x00%b\x02\x00\x00\x00"
 _SCALE_NAME: Final = b"This is a netCDF dimension but not a netCDF variable."
-_ATTACHED: Final = bytes.fromhex(
-    "19000000100000001700000008000000020101010100000000000000" + "0100000000000000"
+_NO_SHAPE_BYTES: Final = 4
+_LIST_BYTES: Final = 20
+"""How many bytes the shape takes of a single value, and of a list."""
+
+_ATTACHED: Final = headers.spell(
+    b"DIMENSION_LIST",
+    bytes.fromhex("19000000100000001700000008000000020101010100000000000000" + "0100000000000000"),
+    _LIST_BYTES,
+    b"",
 )
 _LISTED: Final = (
     b"V\x02\x00\x00\x10\x00\x00\x00dataset\x00\x00\x17\x00\x00\x00\x08\x00\x00\x00dimension\x00\x08"
@@ -159,8 +167,7 @@ def is_dataset(
         said: The texts that the file has to say of itself.
     """
     try:
-        access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-        access.set_fapl_core(backing_store=False)
+        access = _access(threading.get_ident())
         access.set_file_image(data)
         file = h5py.h5f.open(b"dataset", h5py.h5f.ACC_RDONLY, access)
         try:
@@ -169,6 +176,14 @@ def is_dataset(
             file.close()
     except _GIVE_UP:
         return False
+
+
+@lru_cache(64)
+def _access(_: int) -> Any:
+    """Return how a file is opened that is in memory; what a thread has of its own."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(backing_store=False)
+    return access
 
 
 class _Comparison:
@@ -186,14 +201,14 @@ class _Comparison:
         if version < _LATEST or base:
             return False
         links, texts = self._root(root)
-        wanted: list[tuple[str, Values, dict[bytes, bytes]]] = [
-            (name, index[name], {}) for name in COORDINATES
+        wanted: list[tuple[str, Values, list[bytes]]] = [
+            (name, index[name], []) for name in COORDINATES
         ]
         wanted += [(each.variable, _stored(each.values), _labels(each)) for each in columns]
         names = [DIMENSION, *(name for name, _, _ in wanted)]
         if [name.decode() for name in links] != names:
             return False
-        if texts != {key.encode(): _text(text) for key, text in said.items()}:
+        if sorted(texts) != sorted(_text(key, text) for key, text in said.items()):
             return False
         rows = len(index["seq"])
         draw, *others = links.values()
@@ -202,31 +217,30 @@ class _Comparison:
             for address, (name, values, labels) in zip(others, wanted, strict=True)
         )
 
-    def _root(self, address: int) -> tuple[dict[bytes, int], dict[bytes, bytes]]:
-        """Return the links of the root group in the order of their creation, and its texts.
+    def _root(self, address: int) -> tuple[dict[bytes, int], list[bytes]]:
+        """Return the links of the root group in the order of their creation, and its attributes.
 
         Raises:
             ValueError: If it has something that is neither.
         """
         links: dict[int, tuple[bytes, int]] = {}
-        texts: dict[bytes, bytes] = {}
+        texts: list[bytes] = []
         dense = False
         for kind, content in headers.messages(self._data, address):
             if kind == headers.LINK_INFO:
                 dense = content[10:18] != b"\xff" * 8
                 if content[1] != _TRACKED:
-                    return {}, {}
+                    return {}, []
             elif kind == headers.LINK:
                 order, name, place = _link(content)
                 links[order] = name, place
             elif kind == headers.ATTRIBUTE:
-                found = headers.attribute(content)
-                texts[found.name] = found.kind + found.value
+                texts.append(content)
             elif kind == headers.ATTRIBUTE_INFO:
                 if not headers.is_compact(content):
-                    return {}, {}
+                    return {}, []
             elif kind != headers.GROUP_INFO:
-                return {}, {}
+                return {}, []
         if dense:
             return self._dense(), texts
         return dict(links[order] for order in sorted(links)), texts
@@ -240,16 +254,12 @@ class _Comparison:
             return {}
         return {name: h5py.h5o.get_info(self._file, name).addr for name in names}
 
-    def _is_variable(
-        self, address: int, name: str, values: Values, labels: dict[bytes, bytes]
-    ) -> bool:
+    def _is_variable(self, address: int, name: str, values: Values, labels: list[bytes]) -> bool:
         """Tell whether an object is a variable of these values and labels."""
         opened = h5py.h5d.open(self._file, name.encode())
         attributes = self._plain(address, values.dtype, len(values))
-        attached = attributes.pop(b"DIMENSION_LIST", None)
-        if attached is None or attached.kind != _ATTACHED:
-            return False
-        if {key: each.kind + each.value for key, each in attributes.items()} != labels:
+        attached = [each for each in attributes if each.startswith(_ATTACHED)]
+        if len(attached) != 1 or sorted(attributes) != sorted(attached + labels):
             return False
         found = np.empty(len(values), values.dtype)
         opened.read(h5py.h5s.ALL, h5py.h5s.ALL, found, _types()[values.dtype])
@@ -258,36 +268,24 @@ class _Comparison:
     def _is_scale(self, address: int, rows: int, attached: list[int]) -> bool:
         """Tell whether an object is the dimension to which all variables are attached."""
         h5py.h5d.open(self._file, DIMENSION.encode())
-        attributes = self._plain(address, np.dtype("f4"), rows)
-        name = _SCALE_NAME + b"%10d" % rows
-        listed = attributes.pop(b"REFERENCE_LIST", None)
-        if listed is None or {key: each.kind + each.value for key, each in attributes.items()} != {
-            b"CLASS": _SCALE_KIND % struct.pack("<I", 16) + b"DIMENSION_SCALE\0",
-            b"NAME": _SCALE_KIND % struct.pack("<I", len(name) + 1) + name + b"\0",
-        }:
-            return False
         count = len(attached)
-        value = b"".join(struct.pack("<QQ", each, 0) for each in attached)
-        return listed.kind == _LISTED + struct.pack("<QQ", count, count) and listed.value == value
+        kind = _LISTED + struct.pack("<QQ", count, count)
+        value = b"".join([struct.pack("<QQ", each, 0) for each in attached])
+        listed = headers.spell(b"REFERENCE_LIST", kind, _LIST_BYTES, value)
+        wanted = sorted([*_scale(rows), listed])
+        return sorted(self._plain(address, np.dtype("f4"), rows)) == wanted
 
-    def _plain(
-        self, address: int, kind: np.dtype[Any], rows: int
-    ) -> dict[bytes, headers.Attribute]:
+    def _plain(self, address: int, kind: np.dtype[Any], rows: int) -> list[bytes]:
         """Return the attributes of a variable that is plain and of one chunk.
 
         Raises:
             ValueError: If it is anything else.
         """
-        seen: dict[int, bytes] = {}
-        attributes: dict[bytes, headers.Attribute] = {}
-        for message, content in headers.messages(self._data, address):
-            if message not in _KNOWN:
-                raise ValueError("a message of another kind")
-            if message == headers.ATTRIBUTE:
-                found = headers.attribute(content)
-                attributes[found.name] = found
-            else:
-                seen[message] = content
+        found = headers.messages(self._data, address)
+        attributes = [content for message, content in found if message == headers.ATTRIBUTE]
+        seen = dict(found)
+        if not seen.keys() <= _KNOWN:
+            raise ValueError("a message of another kind")
         if (
             seen[headers.DATASPACE] != _SPACE.pack(2, 1, 1, 1, rows, rows)
             or seen[headers.DATATYPE] != _types()[kind].encode()[2:]
@@ -316,22 +314,39 @@ def _link(content: bytes) -> tuple[int, bytes, int]:
     return order, content[place + 1 : end], int.from_bytes(content[end:], "little")
 
 
-def _labels(column: Column) -> dict[bytes, bytes]:
+def _labels(column: Column) -> list[bytes]:
     """Return the attributes of the variable of a metric."""
-    labels = {"metric": column.metric, "coordinates": " ".join(COORDINATES)}
-    if column.unit is not None:
-        labels["units"] = column.unit
-    if column.description is not None:
-        labels["long_name"] = column.description
-    if column.values.dtype == np.bool_:
-        labels["dtype"] = "bool"
-    return {key.encode(): _text(text) for key, text in labels.items()}
+    return _spelled(column.metric, column.unit, column.description, column.values.dtype == np.bool_)
 
 
-def _text(text: str) -> bytes:
-    """Return type, shape and value of a text as an attribute spells them."""
+@lru_cache(1024)
+def _spelled(metric: str, unit: str | None, description: str | None, truth: bool) -> list[bytes]:  # noqa: FBT001
+    """Return these attributes as messages."""
+    labels = {
+        "metric": metric,
+        "coordinates": " ".join(COORDINATES),
+        "units": unit,
+        "long_name": description,
+        "dtype": "bool" if truth else None,
+    }
+    return [_text(key, text) for key, text in labels.items() if text is not None]
+
+
+@lru_cache(256)
+def _scale(rows: int) -> list[bytes]:
+    """Return the attributes by which a dimension is one."""
+    labels = {b"CLASS": b"DIMENSION_SCALE\0", b"NAME": _SCALE_NAME + b"%10d\0" % rows}
+    return [
+        headers.spell(key, _SCALE_KIND % struct.pack("<I", len(value)), _NO_SHAPE_BYTES, value)
+        for key, value in labels.items()
+    ]
+
+
+def _text(key: str, text: str) -> bytes:
+    """Return an attribute that is a text."""
     data = text.encode() or b"\0"
-    return _TEXT_KIND % struct.pack("<I", len(data)) + data
+    kind = _TEXT_KIND % struct.pack("<I", len(data))
+    return headers.spell(key.encode(), kind, _NO_SHAPE_BYTES, data)
 
 
 def _stored(values: Values) -> Values:

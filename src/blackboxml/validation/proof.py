@@ -16,6 +16,7 @@ import os
 import re
 import stat
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -39,7 +40,7 @@ from blackboxml.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from blackboxml.files import Directory
     from blackboxml.validation.exact import Column, Values
@@ -108,7 +109,7 @@ def _read(directory: Directory) -> dict[str, bytes]:
         try:
             found = os.fstat(descriptor)
             _require(stat.S_ISREG(found.st_mode) and found.st_size < _MOST_BYTES)
-            files[name] = os.read(descriptor, _MOST_BYTES)
+            files[name] = os.read(descriptor, found.st_size + 1)
         finally:
             os.close(descriptor)
         _require(len(files[name]) == found.st_size)
@@ -140,18 +141,28 @@ class _Group:
     """The rows of one group.
 
     Attributes:
-        kinds: The type of each metric, in the order in which they are first seen.
-        rows: Values of a row in that order; of the others the lists of the same length.
+        names: Its metrics, in the order in which they are first seen.
+        kinds: The type of each.
+        columns: The values of each, one a row; of step, time and seq likewise.
     """
 
-    __slots__ = ("kinds", "rows", "seqs", "steps", "times")
+    __slots__ = ("columns", "kinds", "names", "rows", "seqs", "steps", "times")
 
-    def __init__(self, kinds: dict[str, type]) -> None:
-        self.kinds = kinds
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.kinds: dict[str, type] = {}
+        self.columns: list[tuple[Any, ...]] = []
         self.steps: list[int] = []
         self.times: list[float] = []
         self.seqs: list[int] = []
-        self.rows: list[tuple[Any, ...]] = []
+        self.rows: list[Iterable[Any]] = []
+
+    def close(self) -> None:
+        """Turn rows into columns of one type each."""
+        self.columns = list(zip(*self.rows, strict=True))
+        for name, column in zip(self.names, self.columns, strict=True):
+            (self.kinds[name],) = set(map(type, column))
+        _require(_TYPES.keys() >= set(self.kinds.values()))
 
 
 class _Journal:
@@ -199,40 +210,59 @@ class _Journal:
 
     def _add(self, records: list[dict[str, Any]]) -> None:
         """Take in the records."""
+        plans: dict[tuple[str, ...], list[tuple[_Group, Callable[[Any], Iterable[Any]]]]] = {}
         for seq, record in enumerate(records):
             time = record["time"]
-            _require(type(record["seq"]) is int and record["seq"] == seq)
+            _require(record["seq"] == seq and type(record["seq"]) is int)
             _require(type(time) is float and math.isfinite(time))
-            if record.keys() == _POINT:
-                self._add_point(seq, record["step"], time, record["metrics"])
+            if record.keys() != _POINT:
+                self._add_event(record)
                 continue
-            _require(record.keys() == _DESCRIBE or record.keys() == _END)
-            _require(schema.is_valid("journal-record", record))
-            event = {key: value for key, value in record.items() if key != "crc"}
-            self.events.append(event)
-            if said := event.get("describe"):
-                _require(said.keys() <= {"metric", "unit", "description"})
-                texts = {key: text for key, text in said.items() if key != "metric"}
-                self.said.setdefault(said["metric"], {}).update(texts)
+            step, metrics = record["step"], record["metrics"]
+            _require(type(step) is int and INT64_MIN <= step <= INT64_MAX and metrics)
+            names = tuple(metrics)
+            plan = plans.get(names)
+            if plan is None:
+                plan = plans[names] = self._plan(names)
+            for group, pick in plan:
+                group.steps.append(step)
+                group.times.append(time)
+                group.seqs.append(seq)
+                group.rows.append(pick(metrics))
+        for group in self.groups.values():
+            group.close()
 
-    def _add_point(self, seq: int, step: int, time: float, metrics: dict[str, Any]) -> None:
-        """Take in a point."""
-        _require(type(step) is int and INT64_MIN <= step <= INT64_MAX and metrics)
-        parts: dict[str, dict[str, Any]] = {}
-        for name, value in metrics.items():
-            parts.setdefault(_group_of(name), {})[name] = value
-        for name, values in parts.items():
-            kinds = {metric: type(value) for metric, value in values.items()}
-            group = self.groups.get(name)
-            if group is None:
-                _require(_TYPES.keys() >= set(kinds.values()))
-                group = self.groups[name] = _Group(kinds)
-            # The same metrics in the same order, each of one type.
-            _require(kinds == group.kinds and list(kinds) == list(group.kinds))
-            group.steps.append(step)
-            group.times.append(time)
-            group.seqs.append(seq)
-            group.rows.append(tuple(values.values()))
+    def _plan(self, names: tuple[str, ...]) -> list[tuple[_Group, Callable[[Any], Iterable[Any]]]]:
+        """Return the groups of a point with these metrics, and how to get the values of each."""
+        parts: dict[str, list[str]] = {}
+        for name in names:
+            parts.setdefault(_group_of(name), []).append(name)
+        plan = []
+        for group, own in parts.items():
+            known = self.groups.setdefault(group, _Group(tuple(own)))
+            _require(known.names == tuple(own))  # in every row the same, in the same order
+            several = len(parts) > 1
+            plan.append((known, _picker(known.names) if several else dict.values))
+        return plan
+
+    def _add_event(self, record: dict[str, Any]) -> None:
+        """Take in a description or an end."""
+        _require(record.keys() == _DESCRIBE or record.keys() == _END)
+        _require(schema.is_valid("journal-record", record))
+        event = {key: value for key, value in record.items() if key != "crc"}
+        self.events.append(event)
+        if said := event.get("describe"):
+            _require(said.keys() <= {"metric", "unit", "description"})
+            texts = {key: text for key, text in said.items() if key != "metric"}
+            self.said.setdefault(said["metric"], {}).update(texts)
+
+
+def _picker(names: tuple[str, ...]) -> Callable[[Any], Iterable[Any]]:
+    """Return what gives these members of a mapping."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    (name,) = names
+    return lambda metrics: (metrics[name],)
 
 
 def _check_manifest(document: dict[str, Any], journal: _Journal) -> None:
@@ -294,7 +324,7 @@ def _check_group(
     group: _Group, stem: str, stated: Any, said: Mapping[str, Mapping[str, str]]
 ) -> None:
     """Check what the manifest says of a group."""
-    names = _names(tuple(group.kinds))
+    names = _names(group.names)
     last = max(range(len(group.steps)), key=lambda at: (group.steps[at], at))
     metrics = {}
     for at, (metric, kind) in enumerate(group.kinds.items()):
@@ -303,12 +333,12 @@ def _check_group(
             "type": _TYPES[kind][0],
             "column": column,
             "variable": variable,
-            "count": len(group.rows),
-            "last": group.rows[last][at],
+            "count": len(group.seqs),
+            "last": group.columns[at][last],
             **said.get(metric, {}),
         }
     wanted = {
-        "rows": len(group.rows),
+        "rows": len(group.seqs),
         "superseded": 0,
         "table": f"{stem}.parquet",
         "dataset": f"{stem}.h5",
@@ -328,7 +358,7 @@ def _compare(
 
     from blackboxml.validation.exact import Column, is_dataset, is_table
 
-    rows = len(group.rows)
+    rows = len(group.seqs)
     index: dict[str, Values] = {
         "step": np.array(group.steps, np.int64),
         "time": np.array(group.times, np.float64),
@@ -336,11 +366,9 @@ def _compare(
         "rank": np.zeros(rows, np.int32),
         "seq": np.array(group.seqs, np.int64),
     }
-    names = _names(tuple(group.kinds))
+    names = _names(group.names)
     columns: list[Column] = []
-    for (metric, kind), values in zip(
-        group.kinds.items(), zip(*group.rows, strict=True), strict=True
-    ):
+    for (metric, kind), values in zip(group.kinds.items(), group.columns, strict=True):
         texts = said.get(metric, {})
         array = np.array(values, _TYPES[kind][1])
         columns.append(
