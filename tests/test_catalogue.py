@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where caches go that have no place beside the runs."""
+    monkeypatch.chdir(tmp_path)  # where git has nothing to say
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 

@@ -34,8 +34,9 @@ mpl.use("agg")
 
 
 @pytest.fixture
-def tracker(tmp_path: Path) -> Iterator[Tracker]:
+def tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tracker]:
     """A tracker with an experiment."""
+    monkeypatch.chdir(tmp_path)  # where git has nothing to say
     made = Tracker(tmp_path / "experiments")
     made.set_experiment("mnist")
     yield made
