@@ -21,7 +21,7 @@ LAYERS = (
     "journal < metric medium block encoding shelf < scan < merge table ending < media following",
     "usable < manifest < status series resumption decoded < placement < arrays",
     "documents recorder < media_recorder < writer < companion media_log",
-    "dataset stretch < dataset_series < sealed < seal < pack",
+    "dataset stretch sums < dataset_series < sealed < seal < pack",
     "reader legacy",
     "collection validation interchange < repair conformance",
     "foreign",

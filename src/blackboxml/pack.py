@@ -16,14 +16,12 @@ from blackboxml.scalar import spell
 from blackboxml.seal import (
     Sealing,
     SealReport,
-    fits,
     journal_entries,
     remove_scratch,
     scratch_folder,
     seal,
-    write_manifest,
-    write_sums,
 )
+from blackboxml.sums import fits, write_manifest, write_sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -548,7 +548,7 @@ class RunReader:
 
     def _tables_are_better(self) -> bool:
         """Tell whether a sealed journal was damaged since, or is gone, and no table was."""
-        from blackboxml.seal import is_unchanged
+        from blackboxml.sums import is_unchanged
 
         files = self._manifest["files"]
         journals = [entry["file"] for entry in self._manifest["journals"]]

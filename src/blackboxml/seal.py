@@ -10,10 +10,8 @@ changed; `pack` drops it, after comparing again, and `seal` makes it again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
-import stat
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -25,15 +23,15 @@ from blackboxml.errors import (
     Findings,
     Problem,
     SealError,
-    UnsafePathError,
 )
-from blackboxml.files import Directory, check_relative, write_all
-from blackboxml.model import LIMITS, MANIFEST, SCRATCH, SUMS, Limits, Rewind
+from blackboxml.files import Directory, write_all
+from blackboxml.model import LIMITS, SCRATCH, Limits, Rewind
 from blackboxml.scan import Scan
 from blackboxml.status import determine, refuse_live
+from blackboxml.sums import fits, has_sums, is_unchanged, list_files, write_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pyarrow as pa
 
@@ -46,9 +44,7 @@ if TYPE_CHECKING:
 
 _ROW_GROUP_ROWS: Final = 131_072
 _ROW_GROUP_BYTES: Final = 2**25
-_HASH_BLOCK: Final = 2**20
 _TINY_BYTES: Final = 2**16
-_MOST_SUMS: Final = 2**30
 
 
 @dataclass(slots=True)
@@ -103,7 +99,7 @@ def seal(
         if _is_sealed(directory, manifest, journals):
             rows = {name: group["rows"] for name, group in manifest["groups"].items()}
             return SealReport(changed=False, rows=rows)
-        sealing = Sealing(directory, manifest, journals, limits, progress, known)
+        sealing = Sealing(directory, manifest, journals, limits, progress, known=known)
         sealing.run(problems)
         return SealReport(
             changed=True,
@@ -127,6 +123,7 @@ class Sealing:
         journals: list[JournalFile],
         limits: Limits,
         progress: Callable[[float], None] | None,
+        *,
         known: Stretches | None = None,
     ) -> None:
         """Prepare; `run` does the work."""
@@ -476,115 +473,6 @@ def rewinds_of(manifest: Manifest) -> list[Rewind]:
     ]
 
 
-def digest(directory: Directory, name: str) -> tuple[int, str]:
-    """Return the size in bytes and the SHA-256 of a file of the run."""
-    sha = hashlib.sha256()
-    size = 0
-    with directory.reading(name) as descriptor:
-        while part := os.read(descriptor, _HASH_BLOCK):
-            sha.update(part)
-            size += len(part)
-    return size, sha.hexdigest()
-
-
-def is_unchanged(directory: Directory, name: str, files: Mapping[str, Any]) -> bool:
-    """Tell whether a file is what the manifest says of it; a digest that it lacks is not asked."""
-    entry = files.get(name, {})
-    try:
-        size, sha = digest(directory, name)
-    except (OSError, UnsafePathError):
-        return False
-    return bool(size == entry.get("bytes") and sha == entry.get("sha256", sha))
-
-
-def list_files(directory: Directory, without: set[Any]) -> dict[str, Any]:
-    """Return size and digest of every file of a run but the manifest and the sums.
-
-    Links, special files, scratch and names that a run must not hold are left out: they are not
-    part of the run.
-    """
-    files: dict[str, Any] = {}
-    for name in walk(directory):
-        if name not in without and name not in {MANIFEST, SUMS}:
-            size, sha = digest(directory, name)
-            files[name] = {"bytes": size, "sha256": sha}
-    return files
-
-
-def walk(directory: Directory, folder: str = "") -> Iterator[str]:
-    """Yield the regular files of a run in byte order of their paths, following no link.
-
-    Folders that lie too deep are left out: no reader looks into them.
-    """
-    place = directory.path / folder if folder else directory.path
-    found = sorted(os.scandir(place), key=lambda entry: entry.name)
-    for entry in found:
-        name = f"{folder}/{entry.name}" if folder else entry.name
-        try:
-            check_relative(name)
-        except UnsafePathError:
-            continue
-        mode = entry.stat(follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode) and name.count("/") < LIMITS.folders:
-            yield from walk(directory, name)
-        elif stat.S_ISREG(mode):
-            yield name
-
-
-def fits(manifest: Manifest, limits: Limits) -> bool:
-    """Tell whether a reader accepts the size of a manifest."""
-    return len(manifests.encode(manifest)) <= limits.manifest_bytes
-
-
-def write_manifest(directory: Directory, manifest: Manifest) -> None:
-    """Replace the checksums, then the manifest that says that the run is sealed, and is theirs.
-
-    In between, whatever happens, `run.json` says that the run is not sealed: the checksums count
-    for nothing then, and the journals for all. Of a run that was sealed before, it says so first.
-    """
-    try:
-        before = manifests.read(directory)
-    except BlackboxError:
-        before = {}
-    if "sealed" in before:
-        manifests.unseal(before)
-        directory.replace(MANIFEST, _next_generation(before))
-        manifest["generation"] = before["generation"]
-    data = _next_generation(manifest)
-    directory.replace(SUMS, sums(manifest, data))
-    directory.replace(MANIFEST, data)
-
-
-def _next_generation(manifest: Manifest) -> bytes:
-    """Return the bytes of a manifest, one generation on."""
-    manifest["generation"] = manifest.get("generation", -1) + 1
-    return manifests.encode(manifest)
-
-
-def write_sums(directory: Directory, manifest: Manifest) -> None:
-    """Replace the checksums of a sealed run, unless they are what they should be."""
-    expected = sums(manifest, directory.read(MANIFEST, LIMITS.manifest_bytes))
-    try:
-        current = directory.read(SUMS, _MOST_SUMS)
-    except (FileNotFoundError, BlackboxError):
-        current = b""
-    if current != expected:
-        directory.replace(SUMS, expected)
-
-
-def sums(manifest: Manifest, data: bytes) -> bytes:
-    """Return `SHA256SUMS`: what `sha256sum -c` reads, sorted by path.
-
-    Args:
-        manifest: The manifest of a sealed run.
-        data: Its bytes in `run.json`.
-    """
-    files = manifest["files"].items()
-    digests = {name: entry["sha256"] for name, entry in files if "sha256" in entry}
-    digests[MANIFEST] = hashlib.sha256(data).hexdigest()
-    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
-
-
 def _is_sealed(directory: Directory, manifest: Manifest, journals: list[JournalFile]) -> bool:
     """Tell whether nothing needs to be done.
 
@@ -608,8 +496,7 @@ def _is_sealed(directory: Directory, manifest: Manifest, journals: list[JournalF
     try:
         if not all(is_unchanged(directory, name, files) for name in files):
             return False
-        expected = sums(manifest, directory.read(MANIFEST, LIMITS.manifest_bytes))
-        return directory.read(SUMS, _MOST_SUMS) == expected
+        return has_sums(directory, manifest)
     except (OSError, BlackboxError):
         return False
 

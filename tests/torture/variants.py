@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import block, journal, scan, seal
+from blackboxml import block, journal, scan, sums
 from blackboxml.validation import proof, single
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _without_sequence() -> None:
 def _without_digests() -> None:
     """Say of every file that it has the digest it had."""
     _without_shortcut()
-    digest = seal.digest
+    digest = sums.digest
     known: dict[tuple[str, str], tuple[int, str]] = {}
 
     def first(directory: Any, name: str) -> tuple[int, str]:

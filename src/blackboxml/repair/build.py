@@ -16,12 +16,8 @@ from blackboxml.errors import BlackboxError, Findings, RepairError
 from blackboxml.files import Directory, check_relative
 from blackboxml.model import MANIFEST, RUN_FORMAT, SUMS, VERSION
 from blackboxml.repair.case import entries_below
-from blackboxml.seal import (
-    Sealing,
-    entry_files,
-    list_files,
-    write_sums,
-)
+from blackboxml.seal import Sealing, entry_files
+from blackboxml.sums import list_files, write_sums
 from blackboxml.validation import validate
 from blackboxml.version import __version__
 

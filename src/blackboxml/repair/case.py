@@ -26,8 +26,8 @@ from blackboxml.model import MANIFEST, SCRATCH, SUMS
 from blackboxml.repair.history import History, Known
 from blackboxml.repair.tables import FIRST, TableSource
 from blackboxml.scan import deeper
-from blackboxml.seal import digest
 from blackboxml.status import determine, refuse_live
+from blackboxml.sums import digest
 from blackboxml.validation import Report, validate
 
 if TYPE_CHECKING:

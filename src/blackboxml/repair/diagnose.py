@@ -18,7 +18,7 @@ from blackboxml.repair.headers import mend_headers, processes_of
 from blackboxml.repair.history import History
 from blackboxml.repair.lines import good_lines
 from blackboxml.repair.plan import Action
-from blackboxml.seal import digest
+from blackboxml.sums import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

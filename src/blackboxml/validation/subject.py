@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from blackboxml.errors import Findings, Problem
 from blackboxml.files import Directory
-from blackboxml.seal import digest
+from blackboxml.sums import digest
 
 if TYPE_CHECKING:
     import contextlib
