@@ -267,6 +267,39 @@ def test_tr19_rows_that_wait_are_put_in_once_even_if_the_kill_fell_in_between(tm
     assert not pending.exists()
 
 
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        ('{"after": 10000}\n{"b": "2"}\n', 1),  # of a file that is longer than this one
+        ('{"after": SIZE}\n{"b": "2"}\nnot a row\n{"b": "3"}\n', 3),
+        ('{"after": SIZE}\n[1]\n', 1),
+        ("what\n", 1),
+    ],
+)
+def test_tr19_rows_that_wait_for_another_file_are_put_aside(tmp_path, lines, kept, caplog):
+    log_all(tmp_path, {"a": 1})
+    size = (tmp_path / "metrics.csv").stat().st_size
+    (tmp_path / "metrics.csv.pending").write_text(lines.replace("SIZE", str(size)))
+    log_all(tmp_path)
+    assert len(rows(tmp_path)) == kept
+    aside = tmp_path / "metrics.csv.pending.damaged-1"
+    assert aside.read_text() == lines.replace("SIZE", str(size))
+    assert "is damaged" in caplog.text
+
+
+def test_tr19_rows_that_wait_outlive_the_file_they_wait_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SLACK", 0)
+    backend = CSVBackend(tmp_path)
+    for number in range(40):
+        backend.log({f"key_{number}": number})
+    waiting = (tmp_path / "metrics.csv.pending").read_text()
+    (tmp_path / "metrics.csv").unlink()
+    backend.log({"a": 1})
+    backend.finish()
+    assert rows(tmp_path) == [{"a": "1"}]
+    assert (tmp_path / "metrics.csv.pending.damaged-1").read_text() == waiting
+
+
 def test_tr23_what_is_written_comes_back_as_a_run(tmp_path):
     backend = CSVBackend(tmp_path / "out", config={"lr": 0.1})
     for step in range(20):

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from blackboxml import open_run
+from blackboxml.backends import Logged
 from blackboxml.backends import mlflow as module
 from blackboxml.backends.mlflow import MLflowBackend, experiment_name
 from blackboxml.conversion import convert
@@ -406,11 +407,13 @@ def test_tr21_a_certificate_that_nobody_signed_is_accepted_on_request(home, stri
     assert strict.asked
 
 
-def test_a_store_without_a_server_has_no_address(tmp_path, monkeypatch):
+def test_a_store_without_a_server_has_no_address(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     backend = MLflowBackend("local", rank=0)
-    backend.log({"loss": 0.5}, 3)
+    good, bad = Logged({"loss": 0.5}, 3, True, 0.0), Logged({"loss": 9.0}, "later", True, 0.0)
+    backend.log_many([bad, good])  # what is wrong with one does not take the others with it
     backend.finish()
+    assert "leaves out 'step': it takes numbers, not a str" in caplog.text
     assert backend.run_url is None
     assert backend._client.get_metric_history(backend.run.info.run_id, "loss")[0].step == 3
 

@@ -357,6 +357,13 @@ def test_a_backend_cannot_alter_what_the_others_get():
     assert last.book[0][2] == {"a": 1}
 
 
+def test_names_are_texts_and_steps_are_plain_numbers():
+    backend = Listed()
+    Tracker([backend]).log({3: 0.5}, step=np.int64(7))
+    ((_, _, metrics, step, _),) = backend.book
+    assert (metrics, step, type(step)) == ({"3": 0.5}, 7, int)
+
+
 def test_a_configuration_may_be_a_namespace():
     backend = Listed()
     Tracker([backend]).log_config(argparse.Namespace(lr=0.1))

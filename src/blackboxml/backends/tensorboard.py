@@ -180,7 +180,7 @@ class TensorBoardBackend(TrackerBackend):
         data = frame(event)
         try:
             write_all(self._file, data)
-        except OSError:
+        except BaseException:  # also an interrupt: half an event would hide those behind it
             os.ftruncate(self._file, self._size)
             raise
         self._size += len(data)

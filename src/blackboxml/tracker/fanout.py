@@ -63,9 +63,10 @@ class Tracker:
         Raises:
             TypeError: If `metrics` is no mapping.
         """
-        values = snapshot(_mapping("metrics", metrics))
+        given = _mapping("metrics", metrics)
         if self._usable("log"):
-            point = Logged(values, step, commit, time.time())
+            values = {str(name): snapshot(value) for name, value in given.items()}
+            point = Logged(values, snapshot(step), commit, time.time())
             for lane in self._lanes:
                 lane.log(point)
 

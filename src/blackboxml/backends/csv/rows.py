@@ -19,7 +19,7 @@ import os
 import re
 import secrets
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from blackboxml.files import write_all
 from blackboxml.model import SCRATCH
@@ -91,10 +91,7 @@ class Rows:
         self._spent = 0  # bytes written for the sake of new keys
         self._open()
         self._earned = self._size  # bytes of rows
-        if self._columns:
-            self._merge()
-        else:
-            self._directory.remove(PENDING)
+        self._merge()
 
     def add(self, cells: Mapping[str, Any]) -> None:
         """Hold a row until `commit`."""
@@ -192,7 +189,7 @@ class Rows:
         """Write to the end of a file; what was written of it is taken back if not all can be."""
         try:
             write_all(descriptor, data)
-        except OSError:
+        except BaseException:  # also an interrupt: the rows are held, and would come twice
             os.ftruncate(descriptor, size)
             raise
 
@@ -257,18 +254,22 @@ class Rows:
     def _merge(self) -> None:
         """Put the rows that wait in `metrics.csv.pending` into the file.
 
-        They belong to it only while it ends where it ended when they began to wait: a file that has
-        another size holds them already.
+        They belong to it while it ends where it ended when they began to wait. Once it is longer it
+        holds them already: the process was killed before they were removed. A shorter one is
+        another file.
         """
-        rows = list(_read_pending(self._directory, self._size))
-        if rows:
-            self._widen(self._fresh(rows), rows)
+        waiting = _read_pending(self._directory)
+        if waiting is not None and waiting.after == self._size and waiting.rows:
+            self._widen(self._fresh(waiting.rows), waiting.rows)
         if self._pending is not None:
             os.close(self._pending)
             self._pending = None
             self._earned += self._pending_size
             self._pending_size = 0
-        self._directory.remove(PENDING)
+        if waiting is not None and (waiting.damaged or waiting.after > self._size):
+            put_aside(self._directory.path / PENDING)
+        else:
+            self._directory.remove(PENDING)
 
     # -- reopening
 
@@ -278,6 +279,8 @@ class Rows:
         self._file, self._columns = -1, {}
         self._head = self._size = 0
         self._open()
+        if self._pending is not None:
+            self._merge()
 
     def _open(self) -> None:
         """Open `metrics.csv` at the end of its last whole row."""
@@ -344,15 +347,31 @@ def _to_line(row: Mapping[str, Any]) -> bytes:
     return json.dumps(cells).encode() + b"\n"
 
 
-def _read_pending(directory: Directory, size: int) -> Iterator[dict[str, str]]:
-    """Yield the whole rows that wait to be put after so many bytes of the file."""
+class _Waiting(NamedTuple):
+    after: int  # bytes of the file that they go on after
+    rows: list[dict[str, str]]
+    damaged: bool
+
+
+def _read_pending(directory: Directory) -> _Waiting | None:
+    """Return the whole rows that wait, or None where there are none."""
+    after, rows, damaged = -1, [], False
     try:
         with directory.reading(PENDING) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
-            head = file.readline()
-            if head.endswith(b"\n") and json.loads(head)["after"] == size:
-                yield from (json.loads(line) for line in file if line.endswith(b"\n"))
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # cut by a crash
+                try:
+                    found = json.loads(line)
+                    if after < 0:
+                        after = int(found["after"])
+                    else:
+                        rows.append({str(name): str(cell) for name, cell in found.items()})
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    damaged = True
     except FileNotFoundError:
-        pass
+        return None
+    return _Waiting(after, rows, damaged) if rows or damaged else None
 
 
 def put_aside(path: Path) -> None:

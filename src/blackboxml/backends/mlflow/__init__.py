@@ -178,7 +178,11 @@ class MLflowBackend(TrackerBackend):
 
     def _values(self, point: Logged) -> Iterator[Any]:
         """Yield what MLflow takes of a point."""
-        step = self._next_step if point.step is None else int(point.step)
+        try:
+            step = self._next_step if point.step is None else int(point.step)
+        except (TypeError, ValueError):
+            self._refused.add("step", point.step)
+            return
         if point.step is None and point.commit:
             self._next_step += 1
         metric = self._mlflow.entities.Metric
