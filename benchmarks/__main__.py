@@ -18,7 +18,18 @@ from rich.table import Table
 from benchmarks.harness import ROOT, Bench, Row
 from blackboxml import __version__
 
-TABLES = ("log", "history", "backends", "seal", "load", "validate", "start", "disk")
+TABLES = (
+    "log",
+    "frontends",
+    "catalogue",
+    "history",
+    "backends",
+    "seal",
+    "load",
+    "validate",
+    "start",
+    "disk",
+)
 PACKAGES = ("orjson", "numpy", "polars", "pyarrow", "h5py", "xarray")
 COLUMNS = ("what", "floor", "measured", "middle half", "bar", "cleared")
 QUICK_POINTS = 1_000
