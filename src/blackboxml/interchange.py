@@ -7,7 +7,10 @@ could not be read; the counts of what went in and came out are made by the hub, 
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
@@ -16,6 +19,7 @@ from blackboxml.metric import Points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from io import BufferedReader
     from pathlib import Path
 
     from blackboxml.model import Number, Status
@@ -256,6 +260,21 @@ def count_as(kind: str) -> Kind:
     return cast("Kind", kind) if kind in MEDIA_KINDS else "artifact"
 
 
+def open_plain(path: Path) -> BufferedReader:
+    """Open a regular file of a source for reading.
+
+    A pipe in its place would be waited for, and a device never ends.
+
+    Raises:
+        OSError: If it cannot be opened, or is something else.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no regular file", str(path))
+
+
 def fingerprint(files: Iterable[Path], *more: str) -> str:
     """Return a digest of the content of files, and of further texts.
 
@@ -266,7 +285,7 @@ def fingerprint(files: Iterable[Path], *more: str) -> str:
     for text in more:
         found.update(text.encode("utf-8", "surrogatepass") + b"\0")
     for path in files:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()
 

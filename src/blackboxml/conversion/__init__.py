@@ -119,7 +119,7 @@ def convert(
         found = [(_format_of_source(origin, source_format), origin)]
     else:
         without = place if isinstance(place, Path) and place != origin else None
-        found = list(_find(origin, source_format, without))
+        found = list(_find(origin, source_format, without, report.unreadable))
     work = [
         _Job(form, path, place, wanted, verify, keep_source, dict(options or {}))
         for form, path in found
@@ -171,30 +171,38 @@ def _convert_in_child(job: _Job) -> list[RunReport] | str:
 # -- finding
 
 
-def _find(path: Path, form: str | None, without: Path | None) -> Iterator[tuple[str, Path | str]]:
-    """Yield format and path of everything that can be converted, in byte order."""
+def _find(
+    path: Path, form: str | None, without: Path | None, missed: dict[str, str]
+) -> Iterator[tuple[str, Path | str]]:
+    """Yield format and path of everything that can be converted, in byte order.
+
+    Args:
+        path: Where to look; a link is not followed, and a pipe or a device not opened.
+        form: The format that is wanted; None for any.
+        without: A folder to leave out.
+        missed: Receives folders that cannot be listed, and why.
+    """
     if path == without or path.name.startswith(SCRATCH) or path.is_symlink():
         return
-    if not path.is_dir():
+    name, taken = None, set[str]()
+    if path.is_dir() and looks_like_run(path) and _is_own(path):
+        name, taken = OWN if form in (None, OWN) else None, {"*"}
+    elif path.is_dir() or path.is_file():
         name = _recognise(path, form)
-        if name is not None:
-            yield name, path
-        return
-    taken: set[str] = set()
-    if looks_like_run(path) and _is_own(path):
-        if form in (None, OWN):
-            yield OWN, path
-        return
-    name = _recognise(path, form)
     if name is not None:
         yield name, path
-        reader = converters.importer(name)
-        taken = reader.members(path) if reader is not None else set()
-    if "*" in taken:
+    if not path.is_dir():
         return
-    for entry in sorted(os.listdir(path)):
+    try:
+        reader = None if name in (None, OWN) else converters.importer(str(name))
+        taken |= set() if reader is None else reader.members(path)
+        entries = [] if "*" in taken else sorted(os.listdir(path))
+    except OSError as error:
+        missed[str(path)] = f"{type(error).__name__}: {error}"
+        return
+    for entry in entries:
         if entry not in taken:
-            yield from _find(path / entry, form, without)
+            yield from _find(path / entry, form, without, missed)
 
 
 def _is_own(path: Path) -> bool:

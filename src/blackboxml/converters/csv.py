@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.errors import ConversionError
 from blackboxml.foreign import delimited, layout, tabular
+from blackboxml.interchange import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -70,7 +71,8 @@ def _about(path: Path) -> dict[str, Any] | None:
     try:
         if place.is_symlink() or place.stat().st_size > _MOST_BYTES:
             return None
-        return tabular.check_about(json.loads(place.read_bytes()))
+        with open_plain(place) as file:
+            return tabular.check_about(json.loads(file.read()))
     except (OSError, ValueError, RecursionError):
         return None
 

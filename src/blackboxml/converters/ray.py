@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.foreign import delimited
 from blackboxml.foreign.hyperparameters import read_json
 from blackboxml.foreign.values import Names, number, to_medium
-from blackboxml.interchange import ForeignRun, Ledger, Point, Restart, fingerprint, flatten
+from blackboxml.interchange import (
+    ForeignRun,
+    Ledger,
+    Point,
+    Restart,
+    fingerprint,
+    flatten,
+    open_plain,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +104,7 @@ def _exception(path: Path) -> dict[str, str]:
     """Return what is known of the error that ended a trial; a pickle is not opened."""
     text = ""
     if path.suffix == ".txt":
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             text = file.read(20_000).decode(errors="replace").strip()
     last = text.rpartition("\n")[2]
     kind, colon, message = last.partition(":")

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.extras import require
+from blackboxml.interchange import open_plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,7 @@ def _mapping(document: Any, path: Path, wanted: str) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     """Return the text of a file of a bounded size."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         message = f"{path} is larger than {MOST_BYTES:,} bytes"

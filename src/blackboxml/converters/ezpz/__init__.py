@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.converters.ezpz.dataset import is_dataset, read_dataset
 from blackboxml.errors import FormatError
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import ForeignRun, Medium, Point, fingerprint
+from blackboxml.interchange import ForeignRun, Medium, Point, fingerprint, open_plain
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def _configuration(folder: Path) -> dict[str, Any] | None:
     try:
         if path.is_symlink() or path.stat().st_size > _SMALL:
             return None
-        found = json.loads(path.read_text("utf-8"))
+        with open_plain(path) as file:
+            found = json.loads(file.read())
     except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and "format" not in found else None
