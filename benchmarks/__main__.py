@@ -27,6 +27,7 @@ TABLES = (
     "seal",
     "load",
     "validate",
+    "convert",
     "start",
     "disk",
 )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     import logging
@@ -58,28 +59,63 @@ def format_compact_summary(
     >>> format_compact_summary({"iter": 7, "loss": 0.5, "loss/std": 0.02, "loss/max": 0.6})
     'iter=7    loss=0.500000(± 0.020)'
     """
+    return " ".join(
+        _tokens(metrics, precision, keys_to_skip, min_widths, constant_keys)[0]
+    ).rstrip()
+
+
+def _tokens(
+    metrics: Mapping[str, Any],
+    precision: int,
+    keys_to_skip: Iterable[str] | None = None,
+    min_widths: Mapping[str, int] | None = None,
+    constant_keys: Iterable[str] | None = None,
+) -> tuple[list[str], bool]:
+    """Return the parts of a line, and whether there is memory among the metrics."""
     skipped = frozenset(keys_to_skip or ())
-    constants = CONSTANTS | frozenset(constant_keys or ())
-    widths = _WIDTHS | dict(min_widths) if min_widths else _WIDTHS
+    constants = frozenset(constant_keys or ())
     tokens: list[str] = []
     lone: list[str] = []
+    has_memory = False
     for key, value in metrics.items():
-        if key in skipped:
+        name = _look(key)
+        if key in skipped or name.is_memory:
+            has_memory |= name.is_memory
             continue
-        base, slash, last = key.rpartition("/")
-        if slash and f"/{last}" in _COMPANIONS:
-            if (base not in metrics or base in skipped) and not is_memory_metric_key(key):
+        if name.base is not None:
+            if name.base not in metrics or name.base in skipped:
                 lone.append(_pair(key, value, precision))
             continue
-        if last in _MEMORY:
-            continue
         token = _pair(key, value, precision)
-        std = metrics.get(f"{key}/std")
-        if std is None or last in _WITHOUT_STD or last in constants:
-            tokens.append(token.ljust(widths.get(last, 0)))
+        std = metrics.get(name.std)
+        if std is None or name.without_std or name.last in constants:
+            width = min_widths.get(name.last) if min_widths else None
+            tokens.append(token.ljust(name.width if width is None else width))
         else:
             tokens.append(token + _deviation(float(std)))
-    return " ".join(tokens + lone).rstrip()
+    return tokens + lone, has_memory
+
+
+class _Name(NamedTuple):
+    """What a name says about how its value is shown."""
+
+    last: str
+    std: str
+    base: str | None
+    is_memory: bool
+    without_std: bool
+    width: int
+
+
+@lru_cache(maxsize=4096)
+def _look(key: str) -> _Name:
+    """Return what a name says; the names of a training are few and come again."""
+    base, slash, last = key.rpartition("/")
+    companion = base if slash and f"/{last}" in _COMPANIONS else None
+    bare = last in _WITHOUT_STD or last in CONSTANTS
+    return _Name(
+        last, f"{key}/std", companion, is_memory_metric_key(key), bare, _WIDTHS.get(last, 0)
+    )
 
 
 def format_memory_summary(
@@ -97,11 +133,11 @@ def format_memory_summary(
         The text; empty where `metrics` has no memory.
     """
     if prefix is None:
-        names = (key.rpartition("/") for key in metrics)
-        found = (head + slash for head, slash, last in names if last in _MEMORY)
-        prefix = next(found, None)
-        if prefix is None:
+        found = next((key for key in metrics if _look(key).is_memory), None)
+        if found is None:
             return ""
+        base = _look(found).base or found
+        prefix = base[: len(base) - len(base.rpartition("/")[2])]
     used, peak = (metrics.get(f"{prefix}{name}") for name in ("mem_alloc", "mem_peak_alloc"))
     there = [f"{float(each):.2f}" for each in (used, peak) if each is not None]
     if not there:
@@ -113,18 +149,11 @@ def format_memory_summary(
     return f"{'/'.join(there)}GiB{share}"
 
 
-def summary_line(
-    metrics: Mapping[str, Any], precision: int = 6, memory: Mapping[str, Any] | None = None
-) -> str:
-    """Return metrics as one line, their memory as its last part.
-
-    Args:
-        metrics: Values by name.
-        precision: Decimals of a float.
-        memory: Where to look for memory, if that is not `metrics`.
-    """
-    line = format_compact_summary(metrics, precision)
-    used = format_memory_summary(metrics if memory is None else memory)
+def summary_line(metrics: Mapping[str, Any], precision: int = 6) -> str:
+    """Return metrics as one line, their memory as its last part."""
+    tokens, has_memory = _tokens(metrics, precision)
+    line = " ".join(tokens).rstrip()
+    used = format_memory_summary(metrics) if has_memory else ""
     return " ".join(part for part in (line, used and f"memory={used}") if part)
 
 

@@ -107,7 +107,11 @@ def draw_texts(
 
 def save_figure(figure: Any, place: Place, name: str) -> list[Path]:
     """Write a figure in all formats; return the paths, that of the PNG first."""
-    return [place.put(f"{name}.{kind}", partial(figure.savefig, format=kind)) for kind in FORMATS]
+    paths = []
+    for kind in FORMATS:
+        paths.append(place.put(f"{name}.{kind}", partial(figure.savefig, format=kind)))
+        figure.set_layout_engine("none")  # it stays as it was laid out, which takes its time
+    return paths
 
 
 def _stems(found: Sequence[Curve], reserved: Sequence[str] = ()) -> dict[str, str]:

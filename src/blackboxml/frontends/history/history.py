@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from blackboxml.errors import BlackboxError
 from blackboxml.frontends.history import console, values
 from blackboxml.frontends.history.columns import Columns
 from blackboxml.frontends.history.lines import Lines
@@ -23,7 +24,6 @@ from blackboxml.frontends.history.presenting import Presenting
 from blackboxml.frontends.history.recording import Recording
 from blackboxml.frontends.history.team import Team, find_job
 from blackboxml.metric import read_step
-from blackboxml.naming import group_of
 
 if TYPE_CHECKING:
     import os
@@ -41,6 +41,7 @@ WAIT_SECONDS: Final = 10.0
 """Seconds that rank 0 waits for the values of another rank, and another rank for rank 0."""
 
 _PLAIN: Final = values.PLAIN
+_now = time.time
 
 
 class History(Presenting):
@@ -132,6 +133,7 @@ class History(Presenting):
         self._lines = self._log_lines(root, jsonl_path, overwrite=jsonl_overwrite)
         self._tracker = self._make_tracker(tracker, project_name, backends, config)
         self._fans_out = type(self._tracker).__name__ != "NullTracker"
+        self._is_alone = job.rank == 0 and self._team is None and not self._fans_out
         self._tracked = True
         self._config = config
         self._job = job
@@ -176,57 +178,73 @@ class History(Presenting):
                 DeprecationWarning,
                 stacklevel=2,
             )
+        statistics: dict[str, float] = {}
         with self._lock:
-            shown, statistics = self._update(metrics, step, commit=commit is not False)
+            shown = self._record(metrics, step) if self._is_alone else None
+            if shown is None:
+                shown, statistics = self._update(metrics, step, commit=commit is not False)
         if not summarize:
             return ""
         return console.summary_line({**shown, **statistics} if statistics else shown, precision)
 
+    def _record(self, metrics: Mapping[str, Any], step: int | None) -> dict[str, Any] | None:
+        """Record an update of plain numbers that no backend and no other rank wants.
+
+        Returns:
+            Its values; None if it is of another kind, and nothing was done.
+        """
+        try:
+            shown = dict(metrics)
+            # The sum is a finite float only if all values are plain numbers, none NaN or infinite.
+            total = sum(shown.values(), 0.0)
+            if type(total) is not float or total - total != 0.0 or not shown:
+                return None
+            number = self._next_step if step is None else step
+            now = _now()
+            self._recording.log(shown, number, None, now)
+            self._next_step = number + 1
+        except Exception:  # noqa: BLE001 - whatever it is, the careful path tells
+            return None
+        self._columns.append(number, now, shown)
+        if self._lines is not None:
+            self._lines.write(now, number, shown, {}, plain=True)
+        return shown
+
     def _update(
         self, metrics: Mapping[str, Any], step: int | None, *, commit: bool
     ) -> tuple[dict[str, Any], dict[str, float]]:
-        """Record an update; return its values, and its statistics across ranks by `loss/mean`."""
-        number = self._next_step if step is None else step
-        if type(number) is not int:
-            number = read_step(number)
-        shown = dict(metrics)
-        finite = _is_plain(shown)
-        numbers = shown
-        if not finite:
-            shown = {_name(key): values.snapshot(value) for key, value in shown.items()}
-            numbers, others = _sort(shown)
-        now = time.time()
-        found: Statistics | None = None
-        if self._team is None:
-            recorded = self._recording.log(numbers, number, now)
-        else:
-            found = self._team.update(number, numbers)
-            recorded = self._recording.log(numbers, number, now, found)
-        if not finite:
+        """Record any update; return its values, and its statistics across ranks by `loss/mean`."""
+        number = read_step(self._next_step if step is None else step)
+        shown, numbers, others = _take_apart(metrics)
+        plain = not others and numbers is shown
+        now = _now()
+        found = None if self._team is None else self._exchange(number, numbers)
+        if numbers or found:
+            try:
+                self._recording.log(numbers, number, found, now)
+            except BlackboxError as error:
+                self._recording.mend(error, numbers, number, found, now)
+        if others:
             self._recording.log_media(others, number, now)
         self._next_step = number + 1
-        statistics = _flatten(found) if found else {}
-        self._keep(number, now, shown, statistics)
+        update = self._columns.append(number, now, shown)
+        statistics: dict[str, float] = {}
+        if found is not None:
+            statistics = _flatten(found)
+            self._columns.place(update, number, now, statistics)
+        elif self._team is not None and numbers:
+            self._team.remember(now, update)
         if self._fans_out:
             self._dispatch({**shown, **statistics}, step, commit=commit)
         if self._lines is not None:
-            self._lines.write(now, number, shown, statistics, finite=finite and recorded)
+            self._lines.write(now, number, shown, statistics, plain=plain)
         return shown, statistics
 
-    def _keep(
-        self, step: int, now: float, shown: dict[str, Any], statistics: dict[str, float]
-    ) -> None:
-        """Keep an update in memory, and the statistics that came late for earlier ones."""
-        self._columns.append(step, now, shown)
-        team = self._team
-        if team is None:
-            return
-        if statistics:
-            groups = set(map(group_of, statistics))
-            self._columns.place(self._columns.last_rows(groups), statistics)
-        elif shown:
-            team.remember(now, self._columns.last_rows(set(map(group_of, shown))))
+    def _exchange(self, step: int, numbers: dict[str, Any]) -> Statistics | None:
+        """Exchange an update with other ranks; return its statistics if they are known by now."""
+        found = self._team.update(step, numbers) if self._team is not None else None
         self._take_late()
+        return found
 
     def _take_late(self) -> None:
         """Record the statistics of earlier updates that are known by now."""
@@ -234,11 +252,14 @@ class History(Presenting):
         if team is None:
             return
         for late in team.take():
-            self._recording.log({}, late.step, late.time, late.statistics)
+            try:
+                self._recording.log({}, late.step, late.statistics, late.time)
+            except BlackboxError as error:
+                self._recording.mend(error, {}, late.step, late.statistics, late.time)
             statistics = _flatten(late.statistics)
-            self._columns.place(late.rows, statistics)
+            self._columns.place(late.update, late.step, late.time, statistics)
             if self._lines is not None:
-                self._lines.write(late.time, late.step, {}, statistics, finite=True)
+                self._lines.write(late.time, late.step, {}, statistics, plain=True)
 
     def _dispatch(self, everything: dict[str, Any], step: int | None, *, commit: bool) -> None:
         """Pass an update on to the backends."""
@@ -465,27 +486,29 @@ class History(Presenting):
         return made
 
 
-def _is_plain(metrics: dict[str, Any]) -> bool:
-    """Tell whether all values are plain finite numbers, and all names texts."""
-    try:
-        total = sum(metrics.values(), 0.0)
-    except Exception:  # noqa: BLE001 - whatever the values are, the careful path tells
-        return False
-    return (
-        type(total) is float
-        and total - total == 0.0
-        and _PLAIN.issuperset(map(type, metrics.values()))
-        and all(type(key) is str for key in metrics)
-    )
+def _take_apart(
+    metrics: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return copies of all values, of the numbers, and of what else there is.
 
-
-def _sort(shown: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the numbers, and what else there is."""
+    The first two are one if all values are plain numbers, and finite.
+    """
+    shown = dict(metrics)
+    with contextlib.suppress(Exception):
+        total = sum(shown.values(), 0.0)
+        if (
+            type(total) is float
+            and total - total == 0.0
+            and _PLAIN.issuperset(map(type, shown.values()))
+            and all(isinstance(key, str) for key in shown)
+        ):
+            return shown, shown, {}
+    shown = {_name(key): values.snapshot(value) for key, value in shown.items()}
     numbers: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for key, value in values.leaves(shown):
         (numbers if type(value) in _PLAIN else others)[key] = value
-    return numbers, others
+    return shown, numbers, others
 
 
 def _name(key: object) -> str:

@@ -7,13 +7,14 @@ cannot be written is left out, with one warning.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from blackboxml.frontends.history.values import plain
+from blackboxml.frontends.history.values import plain as to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +53,7 @@ class Lines:
         metrics: Mapping[str, Any],
         statistics: Mapping[str, float],
         *,
-        finite: bool,
+        plain: bool,
     ) -> None:
         """Append an update.
 
@@ -61,28 +62,27 @@ class Lines:
             step: Its step.
             metrics: What was logged.
             statistics: Across ranks, as `loss/mean`.
-            finite: All values are plain and finite, so that they are JSON as they are.
+            plain: All values are numbers, and finite.
         """
         if self._given_up:
             return
-        document: dict[str, Any] = {"timestamp": time, "rank": self._rank, "step": step}
-        if not finite:
-            metrics = plain(dict(metrics))
+        document = {"timestamp": time, "rank": self._rank, "step": step, "metrics": metrics}
         if statistics:
-            spelled = {key: plain(value) for key, value in statistics.items()}
+            total = sum(statistics.values(), 0.0)
+            finite = total - total == 0.0
+            spelled = statistics if finite else to_json(dict(statistics))
             document["metrics"] = {**metrics, **spelled}
             document["aggregated"] = spelled
-        else:
-            document["metrics"] = metrics
-        self._append(document)
-
-    def _append(self, document: dict[str, Any]) -> None:
-        """Write one line."""
         try:
-            line = orjson.dumps(document, option=_OPTIONS)
+            try:
+                line = orjson.dumps(document if plain else to_json(document), None, _OPTIONS)
+            except TypeError:  # a number of a kind of its own
+                line = orjson.dumps(to_json(document), None, _OPTIONS)
             if self._descriptor < 0:
                 self._open()
-            os.write(self._descriptor, line)
+            written = os.write(self._descriptor, line)
+            if written != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except (OSError, TypeError) as error:
             self._given_up = True
             logger.warning("%s gets no more lines: %s; the run has them all", self.path, error)

@@ -36,6 +36,8 @@ class Recording:
         attempt: Which start of the run this is, from 0.
         left_out: What could not be recorded, and why, by metric.
         described: `unit` and `description` by metric.
+        log: Records numbers by name, at a step, with statistics across ranks or None, and a time;
+            raises what `Run.log` does.
     """
 
     def __init__(self, folder: Path, name: str, said: set[str]) -> None:
@@ -56,7 +58,7 @@ class Recording:
         self._said = said
         self._run: Run | None = None
         self._writer: RunWriter | None = None
-        self._log: Callable[..., None] = _ignore
+        self.log: Callable[..., object] = _ignore
         self._media: Callable[..., None] | None = None
 
     def begin(self, config: Any, tags: Iterable[str] | None) -> None:
@@ -75,46 +77,44 @@ class Recording:
             return
         try:
             writer = self._writer = RunWriter.join(self.path, rank, self.attempt)
-            self._log, self._media = writer.log, writer.log_media
+            self.log, self._media = writer.log, writer.log_media
         except (BlackboxError, OSError) as error:
             self._warn("join", f"rank {rank} keeps no journal: {error}")
 
     def _take(self, run: Run) -> None:
         """Start a run."""
         self._run = run.start()
-        self._log, self._media = run.log, run.log_media
+        self.log, self._media = run.log, run.log_media
         self.path, self.run_id, self.attempt = run.path, run.id, run.attempt
 
-    def log(
+    def mend(
         self,
+        error: BlackboxError,
         numbers: Mapping[str, Any],
         step: int,
+        statistics: Statistics | None,
         time: float,
-        statistics: Statistics | None = None,
-    ) -> bool:
-        """Record a point; tell whether that went without trouble.
+    ) -> None:
+        """Do what can be done about a point that `log` refused; training goes on.
 
         Args:
-            numbers: Plain numbers by name.
+            error: Why it did.
+            numbers: Numbers by name.
             step: An int64.
-            time: Unix seconds.
             statistics: Across ranks, by name.
+            time: Unix seconds.
         """
-        if not (numbers or statistics):
-            return True
-        try:
-            self._log(numbers, step, statistics, time)
-        except MetricError:
+        if isinstance(error, RunStateError) and self._go_on():
+            try:
+                self.log(numbers, step, statistics, time)
+            except BlackboxError as another:
+                error = another
+            else:
+                return
+        if isinstance(error, MetricError):
             self._log_each(numbers, step, statistics, time)
-        except RunStateError as error:
-            if self._go_on():
-                return self.log(numbers, step, time, statistics)
-            self._warn("ended", f"{error}; training goes on")
-        except BlackboxError as error:
-            self._warn("log", f"{error}; training goes on")
         else:
-            return True
-        return False
+            self._warn("log", f"{error}; training goes on")
 
     def _log_each(
         self,
@@ -137,7 +137,7 @@ class Recording:
             some = names[first : first + LIMITS.metrics_per_record]
             ranks = {key: known[key] for key in some if key in known}
             try:
-                self._log({key: good[key] for key in some}, step, ranks or None, time)
+                self.log({key: good[key] for key in some}, step, ranks or None, time)
             except BlackboxError as error:
                 self._leave_out(some[0], str(error))
 

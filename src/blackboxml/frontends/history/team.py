@@ -69,7 +69,7 @@ class Pending:
         names: Its metrics.
         values: Their values.
         time: Unix seconds.
-        rows: Its rows in memory, by group.
+        update: Its number in memory.
         statistics: Across ranks, when they are known.
     """
 
@@ -77,7 +77,7 @@ class Pending:
     names: tuple[str, ...]
     values: list[float]
     time: float = 0.0
-    rows: dict[str, int] = field(default_factory=dict)
+    update: int = -1
     statistics: Statistics = field(default_factory=dict)
 
     @property
@@ -199,10 +199,10 @@ class Team:
                 return self._late.pop().statistics
         return None
 
-    def remember(self, time: float, rows: dict[str, int]) -> None:
+    def remember(self, time: float, update: int) -> None:
         """Say of the newest update where it is, so that its statistics may come late."""
         if self._pending:
-            self._pending[-1].time, self._pending[-1].rows = time, rows
+            self._pending[-1].time, self._pending[-1].update = time, update
 
     def take(self) -> list[Pending]:
         """Return the earlier updates whose statistics are known by now."""
