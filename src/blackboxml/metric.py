@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from blackboxml import naming
 from blackboxml.errors import MetricError
-from blackboxml.model import LIMITS, STATISTICS
+from blackboxml.model import INT64_MAX, INT64_MIN, LIMITS, STATISTICS
 from blackboxml.scalar import spell, to_number, to_step
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     Column: TypeAlias = npt.NDArray[Any]
 
 _WORTH = 16
+
+_NUMBERS: Final = frozenset([float, int])
 
 Point = dict[str, Any]
 """A record that is being made: `step`, `metrics` and perhaps `ranks`."""
@@ -230,6 +233,16 @@ def _refusal(name: str, error: ValueError) -> MetricError:
     return MetricError(f"metric {name!r:.80}: {error}")
 
 
+def _are_plain(values: Collection[Any]) -> bool:
+    """Tell whether values can stand in a record as they are; NaN and the infinities cannot."""
+    return (
+        _NUMBERS.issuperset(map(type, values))
+        and min(values) > INT64_MIN
+        and max(values) < INT64_MAX
+        and math.isfinite(sum(values))
+    )
+
+
 def _statistics(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the statistics across ranks of a metric as they stand in a record."""
     if not isinstance(statistics, Mapping):
@@ -242,6 +255,8 @@ def _statistics(name: str, statistics: Mapping[str, Any]) -> dict[str, Any]:
             f"wanted some of {', '.join(STATISTICS)}"
         )
         raise MetricError(message)
+    if _are_plain(statistics.values()):
+        return dict(statistics)
     try:
         return {key: spell(to_number(value)) for key, value in statistics.items()}
     except ValueError as error:
