@@ -140,10 +140,14 @@ def work(form: str, seed: int, numbers: Sequence[int], variant: str) -> None:
         os.environ["HOME"], tempfile.tempdir = str(home), str(top / "temporary")
         os.chdir(home)
         warm = random.Random(0)
+        taken: set[str] = set()
         for _ in range(3):  # what is imported on the way is imported now
             case = _lay_out(top, form, warm)
-            convert(case, top / "target", jobs=1)
+            taken |= {run.source_format for run in convert(case, top / "target").runs}
             _clear(top)
+        if form not in taken:
+            message = f"no source was taken for one of {form}"
+            raise RuntimeError(message)
         if variant:
             weaknesses.WEAKNESSES[variant]()
         watch = Watch()
