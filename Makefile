@@ -6,6 +6,7 @@ PYTEST_ARGS ?= -n auto --dist worksteal
 BENCH_ARGS ?=
 SEED ?= 1
 COUNT ?= 100000
+SOURCES ?= 1000
 
 BIN := $(VENV)/bin
 # A stamp is newer than pyproject.toml when the environment holds what pyproject.toml asks for.
@@ -15,7 +16,7 @@ DEVELOP := $(VENV)/.stamp-develop
 LOGS := blackboxml_logs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check rules bench build clean torture-mutants torture-kills torture-calls torture-power
+.PHONY: help demo test check rules bench build clean torture-mutants torture-kills torture-calls torture-power torture-sources
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | expand -t 10
@@ -53,7 +54,10 @@ torture-power: $(DEVELOP) ## Cut the power between any two writes to a disk; nee
 	$(BIN)/python -m tests.torture.power --system ext4 --seed $(SEED) --count $(COUNT)
 	$(BIN)/python -m tests.torture.power --system xfs --seed $(SEED) --count $(COUNT)
 
-bench: $(INSTALLED) ## Measure against the bars and write benchmarks/RESULTS.md
+torture-sources: $(DEVELOP) ## Spoil sources of every format, and convert them beside a good one (SEED=1 SOURCES=1000)
+	$(BIN)/python -m tests.torture.imports --seed $(SEED) --count $(SOURCES)
+
+bench: $(DEVELOP) ## Measure against the bars and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 build: $(DEVELOP) ## Build the source distribution and the wheel into dist/
