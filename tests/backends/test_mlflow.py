@@ -152,7 +152,7 @@ def load(client, run_id, name):
         return file.read()
 
 
-def test_tr20_tables_images_and_artifacts_are_artifacts(client, tmp_path):
+def test_tr20_tables_images_and_artifacts_are_artifacts(client, tmp_path, caplog):
     (tmp_path / "plots/deep").mkdir(parents=True)
     (tmp_path / "plots/deep/a.txt").write_text("a")
     (tmp_path / "report.md").write_text("# Report")
@@ -161,8 +161,11 @@ def test_tr20_tables_images_and_artifacts_are_artifacts(client, tmp_path):
     run_id = tracker.mlflow_run.info.run_id
     tracker.log_table("eval/predictions", ["x", "y"], [[1, "a,b"]])
     tracker.log_image("samples/first", tmp_path / "sample.png", caption="Epoch 1")
-    tracker.log_artifacts({"plots": tmp_path / "plots", "report": tmp_path / "report.md"})
+    missing = tmp_path / "missing"
+    files = {"none": missing, "plots": tmp_path / "plots", "report": tmp_path / "report.md"}
+    tracker.log_artifacts(files)
     tracker.finish()
+    assert "mlflow.log_artifacts() failed" in caplog.text
     assert load(client, run_id, "tables/eval/predictions.csv") == 'x,y\n1,"a,b"\n'
     sent = client.download_artifacts(run_id, "images/samples/first.png")
     assert Path(sent).read_bytes() == b"\x89PNG"
@@ -410,7 +413,8 @@ def test_tr21_a_certificate_that_nobody_signed_is_accepted_on_request(home, stri
 def test_a_store_without_a_server_has_no_address(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     backend = MLflowBackend("local", rank=0)
-    good, bad = Logged({"loss": 0.5}, 3, True, 0.0), Logged({"loss": 9.0}, "later", True, 0.0)
+    good = Logged({"loss": 0.5, "big": 2**2000}, 3, True, 0.0)
+    bad = Logged({"loss": 9.0}, "later", True, 0.0)
     backend.log_many([bad, good])  # what is wrong with one does not take the others with it
     backend.finish()
     assert "leaves out 'step': it takes numbers, not a str" in caplog.text

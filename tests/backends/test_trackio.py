@@ -32,7 +32,7 @@ tracker.log({"whole": 2})
 tracker.log_config({"late": 1})
 tracker.log_table("predictions", ["x", "y"], [[1, "a"]])
 tracker.log_image("sample", "sample.png", caption="one")
-tracker.log_artifacts({"re port": "report.md"})
+tracker.log_artifacts({"none": "missing", "re port": "report.md"})
 tracker.log({"left": 3}, 60, commit=False)
 tracker.finish()
 print(json.dumps({

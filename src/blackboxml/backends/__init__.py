@@ -131,6 +131,26 @@ class Refused:
             logger.warning("Tracker backend %s left out %d values", self._name, self._count)
 
 
+def send_each(artifacts: Mapping[str, str], send: Callable[[str, str], object]) -> None:
+    """Send each artifact, also those behind one that cannot be sent.
+
+    Args:
+        artifacts: Paths by label.
+        send: Sends one, given its label and path.
+
+    Raises:
+        Exception: What the first that could not be sent has raised.
+    """
+    first: Exception | None = None
+    for label, path in artifacts.items():
+        try:
+            send(label, path)
+        except Exception as error:  # noqa: BLE001 - whatever a tracker raises
+            first = first or error
+    if first is not None:
+        raise first
+
+
 def crashed() -> bool:
     """Tell whether the process ends with an exception that nobody caught."""
     # An interactive session, which has a prompt, goes on after one.

@@ -91,8 +91,7 @@ class TrackioBackend(TrackerBackend):
     def log_artifacts(self, artifacts: Mapping[str, str]) -> None:
         """Log each file or folder as an artifact of its own, named by its label."""
         if self.run is not None:
-            for label, path in artifacts.items():
-                self.run.log_artifact(path, name=sanitise(label) or "artifact", type="result")
+            backends.send_each(artifacts, self._send_artifact)
 
     def finish(self) -> None:
         """Send what is held, and end the run."""
@@ -100,6 +99,9 @@ class TrackioBackend(TrackerBackend):
             if self._held:
                 self._send()
             self.run.finish()
+
+    def _send_artifact(self, label: str, path: str) -> None:
+        self.run.log_artifact(path, name=sanitise(label) or "artifact", type="result")
 
     def _send(self) -> None:
         metrics, step = self._held, self._held_step

@@ -98,15 +98,8 @@ class WandbBackend(TrackerBackend):
 
     def log_artifacts(self, artifacts: Mapping[str, str]) -> None:
         """Log each file or folder as an artifact of its own, named by its label."""
-        if self.run is None:
-            return
-        for label, path in artifacts.items():
-            artifact = self._wandb.Artifact(sanitise(label) or "artifact", type="result")
-            if os.path.isdir(path):
-                artifact.add_dir(path)
-            else:
-                artifact.add_file(path)
-            self.run.log_artifact(artifact)
+        if self.run is not None:
+            backends.send_each(artifacts, self._send)
 
     def watch(self, model: Any, **kwargs: Any) -> None:
         """Follow the gradients of a model; the options are those of `wandb.watch`."""
@@ -117,6 +110,14 @@ class WandbBackend(TrackerBackend):
         """End the run."""
         if self.run is not None:
             self.run.finish()
+
+    def _send(self, label: str, path: str) -> None:
+        artifact = self._wandb.Artifact(sanitise(label) or "artifact", type="result")
+        if os.path.isdir(path):
+            artifact.add_dir(path)
+        else:
+            artifact.add_file(path)
+        self.run.log_artifact(artifact)
 
 
 def find_mode(mode: str | None) -> str:

@@ -151,11 +151,8 @@ class MLflowBackend(TrackerBackend):
 
     def log_artifacts(self, artifacts: Mapping[str, str]) -> None:
         """Log files, and folders with all that is in them, below their labels."""
-        if self.run is None:
-            return
-        for label, path in artifacts.items():
-            send = self._client.log_artifacts if os.path.isdir(path) else self._client.log_artifact
-            send(self._id, path, mend(label))
+        if self.run is not None:
+            backends.send_each(artifacts, self._send)
 
     def finish(self) -> None:
         """End the run: failed, if the script ends with an exception."""
@@ -163,6 +160,10 @@ class MLflowBackend(TrackerBackend):
             return
         self._refused.summarise()
         self._client.set_terminated(self._id, "FAILED" if backends.crashed() else "FINISHED")
+
+    def _send(self, label: str, path: str) -> None:
+        send = self._client.log_artifacts if os.path.isdir(path) else self._client.log_artifact
+        send(self._id, path, mend(label))
 
     def _experiment(self, name: str) -> str:
         """Return the id of the experiment of a name, which is made if there is none."""
@@ -187,11 +188,15 @@ class MLflowBackend(TrackerBackend):
             self._next_step += 1
         metric = self._mlflow.entities.Metric
         for key, value in point.metrics.items():
-            if isinstance(value, int | float):
-                shown = mend(_local(key, point.metrics))
-                yield metric(shown, float(value), int(point.time * 1e3), step)
-            else:
+            try:
+                number = float(value) if isinstance(value, int | float) else None
+            except OverflowError:  # an integer beyond float64
+                number = None
+            if number is None:
                 self._refused.add(key, value)
+            else:
+                shown = mend(_local(key, point.metrics))
+                yield metric(shown, number, int(point.time * 1e3), step)
 
     def _log_params(self, params: Mapping[str, Any]) -> None:
         entity = self._mlflow.entities.Param
@@ -238,7 +243,8 @@ def _load_dotenv() -> None:
     except ImportError:  # a convenience: the variables may be set as ever
         return
     user = dotenv.dotenv_values(Path.home() / USER_FILE)
-    project = dotenv.dotenv_values(dotenv.find_dotenv(usecwd=True))
+    path = dotenv.find_dotenv(usecwd=True)
+    project = dotenv.dotenv_values(path) if path else {}
     for values, counts in ((user, False), (project, True)):
         for name, value in values.items():
             if name.startswith(_DOTENV) and value and (counts or name not in os.environ):
