@@ -25,7 +25,7 @@ IMAGES_BAR_S = 3.0
 PROCESSES, RECORDS = 8, 300
 WRITES = {
     "Tracker.record": "a number by `Tracker.record`",
-    "log[time][key]": "a number by `log[time][key] =`",
+    "TrainingLog": "a number set in a row of a `TrainingLog`",
 }
 
 
@@ -40,7 +40,7 @@ def rows(bench: Bench) -> list[Row]:
         floor = "`run.log` of one number"
         found.append(Pair(**measured).row(what, floor, BAR, calls * 1e-6, "µs"))
     values = bench.in_child("frontends:text", slices=bench.slices(20), calls=calls)
-    what = "a text by `log[time][key] =`"
+    what = "a text set in a row of a `TrainingLog`"
     found.append(limit_row(what, [1e6 * s for s in values], VALUE_BAR_US, "µs"))
     count = 10 if bench.quick else IMAGES
     seconds = [bench.in_child("frontends:images", count=count) for _ in range(bench.slices(5))]

@@ -29,6 +29,8 @@ def read_time(time: object) -> int:
     Raises:
         ValueError: If it is no integer from 0.
     """
+    if type(time) is int and 0 <= time <= INT64_MAX:
+        return time
     try:
         number = operator.index(time)  # type: ignore[arg-type]
     except TypeError:

@@ -29,7 +29,6 @@ class Cells(dict[str, Any]):
             log: The log.
             slot: The time; None for the status.
         """
-        super().__init__()
         self._log = log
         self.slot = slot
 

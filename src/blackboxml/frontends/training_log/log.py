@@ -210,16 +210,17 @@ class TrainingLog(Rows):
         if number is None or type(key) is not str:
             self.put_all(cells, {key: value})
             return
-        if cells.slot is None:
-            name = STATUS + key
+        step, name = cells.slot, key
+        if step is None:
+            step, name = self._step(cells), STATUS + key
+            self._numbers.setdefault((None, key), (0, 0))
         elif key.startswith(STATUS):
             refuse_key(key)
-        else:
-            name = key
         with self._lock:
-            (self._run or self._begin()).log({name: number}, self._step(cells))
+            (self._run or self._begin()).log({name: number}, step)
             self._extent.points += 1
-            self._count(cells, key)
+            if self._numbers or key in cells:
+                self._count(cells, key)
             self._keep(cells, key, number)
             if key == "training_finished":
                 self._notice(key, number, 0)
@@ -300,7 +301,7 @@ class TrainingLog(Rows):
             self._numbers[place] = known[0] + 1, known[1]
         elif cells.slot is None:
             self._numbers[place] = 1, 0
-        elif self._holds_number(cells, key):
+        elif key in cells and self._holds_number(cells, key):
             self._numbers[place] = 2, 0
 
     def _holds_number(self, cells: Cells, key: str) -> bool:
@@ -315,9 +316,10 @@ class TrainingLog(Rows):
 
     def _keep(self, cells: Cells, key: str, value: Any) -> None:
         """Hold a value that was recorded."""
-        if cells.slot is not None and key in self._inherited.get(cells.slot, ()):
-            self._shadowing.add((cells.slot, key))
-        cells.keep(key, value)
+        slot = cells.slot
+        if slot is not None and self._inherited and key in self._inherited.get(slot, ()):
+            self._shadowing.add((slot, key))
+        dict.__setitem__(cells, key, value)
 
     def _take_away(self, cells: Cells, key: str, *, always: bool = False) -> None:
         """Record that the numbers at a place do not count any more, if there are any.

@@ -35,10 +35,12 @@ class Rows(dict[int, Cells]):
         Raises:
             ValueError: If the time is no integer from 0 to 2^63 − 1.
         """
-        number = time if type(time) is int and time in self._rows else read_time(time)
-        row = self._rows.get(number)
+        row = self._rows.get(time) if type(time) is int else None
         if row is None:
-            row = self._rows.setdefault(number, self._make(number))
+            number = read_time(time)
+            row = self._rows.get(number)
+            if row is None:
+                row = self._rows.setdefault(number, self._make(number))
         return row
 
     def __setitem__(self, time: int, values: Mapping[str, Any]) -> None:
