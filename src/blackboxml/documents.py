@@ -144,7 +144,8 @@ class Documents:
 
 
 def _claim(path: Path) -> Path:
-    """Make a run directory that nobody else has, and return it."""
+    """Make a run directory that nobody else has, durably, and return it."""
+    missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
@@ -154,7 +155,12 @@ def _claim(path: Path) -> Path:
         except FileExistsError:
             number += 1
         else:
-            return candidate
+            break
+    for folder in {path.parent, *(each.parent for each in missing)}:
+        # A disk that fails here will fail the journal, too.
+        with contextlib.suppress(OSError), Directory(folder) as directory:
+            directory.sync()
+    return candidate
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:

@@ -49,14 +49,9 @@ SEALABLE: Final = 10
 # -- what is done on the disk
 
 
-def work(folder: Path, control: Path, variant: str) -> None:
+def work(folder: Path, mark: Callable[[str, int], None]) -> None:
     """Write, seal, resume, seal and pack a run; mark what is acknowledged as durable."""
     from blackboxml.pack import pack
-
-    VARIANTS[variant]()
-
-    def mark(stage: str, records: int) -> None:
-        control.write_bytes(json.dumps({"mark": f"{stage} {records}"}).encode())
 
     run = Run(NAME, log_dir=folder, environment=(), config={"lr": 0.1}).start()
     for step in range(STEPS):
@@ -280,7 +275,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--control", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.work is not None:
-        work(chosen.folder, chosen.control, chosen.work)
+        VARIANTS[chosen.work]()
+
+        def mark(stage: str, records: int) -> None:
+            control = {"mark": f"{stage} {records}"}
+            chosen.control.write_bytes(json.dumps(control).encode())
+
+        work(chosen.folder, mark)
         return 0
     scratch = chosen.disk or Path(tempfile.mkdtemp(prefix="power-"))
     campaign = Campaign(chosen.system, chosen.seed, scratch, chosen.variant)
