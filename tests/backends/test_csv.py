@@ -129,11 +129,16 @@ def test_tr15_a_table_is_a_file(tmp_path):
     backend.log_table("eval/predictions", ["x"], [[1]])
     backend.log_table("../../out", ["x"], [[1]])
     backend.log_table("predictions", ["z"], [])
+    backend.log({"loss": 0.5})
+    backend.log_table("metrics", ["x"], [[1]])
     backend.finish()
+    assert rows(tmp_path) == [{"loss": "0.5"}]
     assert (tmp_path / "predictions.csv").read_bytes() == b"z\r\n"
     assert (tmp_path / "eval/predictions.csv").read_bytes() == b"x\r\n1\r\n"
     files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*.csv")}
     assert files == {
+        Path("metrics.csv"),
+        Path("metrics_table.csv"),
         Path("predictions.csv"),
         Path("eval/predictions.csv"),
         Path("__/__/out.csv"),
@@ -205,7 +210,14 @@ def test_tr18_a_row_cut_by_a_crash_is_put_aside(tmp_path, tail, caplog):
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xff\xfe\x00bad\n1,2\n", b"a,a\n1,2\n", b"a,b", b'a,b\n1,"2\n' + b"3,4\n" * 20_000],
+    [
+        b"\xff\xfe\x00bad\n1,2\n",
+        b"a,a\n1,2\n",
+        b"a,b",
+        b'a,b\n1,"2\n' + b"3,4\n" * 20_000,
+        b'a,"b\n' + b"3,4\n" * 20_000,
+    ],
+    ids=["binary", "a name twice", "no row", "an open quote", "an open quote at the top"],
 )
 def test_tr18_a_file_that_is_no_table_is_put_aside_whole(tmp_path, content, caplog):
     (tmp_path / "metrics.csv").write_bytes(content)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.backends import TrackerBackend
-from blackboxml.backends.csv.rows import Encoder, Rows, put_aside
+from blackboxml.backends.csv.rows import METRICS, Encoder, Rows, put_aside
 from blackboxml.files import Directory
 from blackboxml.naming import sanitise
 from blackboxml.scalar import spell
@@ -83,18 +83,22 @@ class CSVBackend(TrackerBackend):
     def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]]) -> None:
         """Write a table to `<key>.csv`, in folders where the key has `/`.
 
+        That of the key `metrics` is `metrics_table.csv`, for the rows have the other name.
+
         Raises:
             OSError: If the file system refuses.
         """
         if self._directory is None:
             return
         *folders, last = [sanitise(part) for part in key.split("/") if part] or ["table"]
+        name = f"{last}.csv"
+        if not folders and name.lower() == METRICS:
+            name = f"{last}_table.csv"
         place = self._directory.path.joinpath(*folders)
         place.mkdir(parents=True, exist_ok=True)
         encode = Encoder()
         with Directory(place) as directory:
-            data_bytes = b"".join(encode(row) for row in (columns, *data))
-            directory.replace(f"{last}.csv", data_bytes)
+            directory.replace(name, b"".join(encode(row) for row in (columns, *data)))
 
     def finish(self) -> None:
         """Write the rows that are held, and make the file durable.

@@ -45,6 +45,7 @@ RETRY: Final = 1.0
 _FACTOR: Final = 4
 _SLACK: Final = 64 * 2**20
 _BLOCK: Final = 2**20
+_LONGEST_HEAD: Final = 2**24
 _LONGEST_TAIL: Final = 2**16
 _LINE_END: Final = re.compile(rb"\r?\n\Z")
 _LINE_ENDS: Final = re.compile(rb"\r?\n")
@@ -312,12 +313,14 @@ class Rows:
 
 def _record(file: BinaryIO) -> bytes:
     """Return the first record of a file, over several lines if it quotes line ends."""
-    found = b""
+    found, size, quoted = [], 0, False
     for line in file:
-        found += line
-        if found.count(b'"') % 2 == 0:
+        found.append(line)
+        size += len(line)
+        quoted ^= line.count(b'"') % 2 == 1
+        if not quoted or size > _LONGEST_HEAD:
             break
-    return found
+    return b"".join(found)
 
 
 def _whole(file: BinaryIO) -> int:
@@ -336,7 +339,7 @@ def _whole(file: BinaryIO) -> int:
 def _columns(head: bytes) -> list[str] | None:
     """Return the names in a header, or None if it is none."""
     try:
-        names = next(csv.reader([head.decode()]), None)
+        names = next(csv.reader([head.decode()], strict=True), None)
     except (UnicodeDecodeError, csv.Error):
         return None
     return names if names and len(set(names)) == len(names) else None
