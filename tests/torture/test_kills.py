@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.torture import calls, kills
 from tests.torture.scenarios import SCENARIOS
 from tests.torture.trials import VARIANTS
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shim.c is preloaded as on Linux")
 
 KILLS = 42
 POINTS = 60
