@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from blackboxml.metric import Points
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from io import BufferedReader
     from pathlib import Path
 
@@ -71,7 +71,7 @@ class Point:
 
 @dataclass(slots=True)
 class Medium:
-    """Something else that was logged at a step; exactly one of `value`, `data`, `path` is given.
+    """Something else that was logged at a step: one of `value`, `data`, `path` and `reference`.
 
     Attributes:
         name: As a metric's name.
@@ -83,6 +83,9 @@ class Medium:
         path: A file to copy.
         media_type: Such as `image/png`.
         rank: Which rank logged it, from 0.
+        reference: Where it is outside the run.
+        dims: Names of the dimensions of an array.
+        entry: Path of the file in a folder that is one artifact.
     """
 
     name: str
@@ -94,6 +97,9 @@ class Medium:
     path: Path | None = None
     media_type: str | None = None
     rank: int = 0
+    reference: Mapping[str, Any] | None = None
+    dims: Sequence[str] | None = None
+    entry: str | None = None
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ objects that would be unpickled, are refused.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -41,6 +42,19 @@ class Header(NamedTuple):
     shape: tuple[int, ...]
     columns_first: bool
     offset: int
+
+
+def write_array(array: Any) -> bytes:
+    """Return an array as a file.
+
+    Raises:
+        ValueError: If it holds objects.
+    """
+    import numpy as np
+
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.asanyarray(array), (1, 0), allow_pickle=False)
+    return file.getvalue()
 
 
 def read_header(descriptor: int) -> Header:

@@ -236,7 +236,7 @@ def _digests(run: RunReader) -> Iterator[tuple[str, str, int, str]]:
 def _digest(run: RunReader, medium: MediaRecord) -> str:
     """Return a digest of what a medium is."""
     if medium.file is None:
-        return json.dumps(medium.value, sort_keys=True)
+        return json.dumps(medium.reference or medium.value, sort_keys=True)
     if medium.kind == "text":
         try:
             return json.dumps(run.load(medium).decode())

@@ -313,7 +313,10 @@ class _Sink:
                 value=medium.value,
                 data=medium.data,
                 path=medium.path,
+                reference=medium.reference,
                 media_type=medium.media_type,
+                dims=medium.dims,
+                entry=medium.entry,
                 folder="artifacts" if medium.kind == "artifact" else "media",
                 time=self._time(medium.time),
             )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import TYPE_CHECKING, Any
 
 from blackboxml.encoding import Encoded
-from blackboxml.npy import MEDIA_TYPE
+from blackboxml.npy import MEDIA_TYPE, write_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,13 +72,9 @@ def encode_array(value: Any, dims: Sequence[str] | None = None) -> Encoded:
     Raises:
         ValueError: If it holds anything but numbers, or has another number of dimensions.
     """
-    import numpy as np
-
     array = to_array(value)
     if dims is not None and len(dims) != array.ndim:
         raise ValueError(f"dims are {dims!r:.80} for an array of shape {array.shape}")
     if array.dtype.itemsize > 16 or array.dtype.name in {"longdouble", "float128"}:  # noqa: PLR2004
         raise ValueError(f"numbers of type {array.dtype} differ between machines; give float64")
-    file = io.BytesIO()
-    np.lib.format.write_array(file, array, (1, 0), allow_pickle=False)
-    return Encoded("array", data=file.getvalue(), media_type=MEDIA_TYPE)
+    return Encoded("array", data=write_array(array), media_type=MEDIA_TYPE)

@@ -17,10 +17,10 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import naming
+from blackboxml import naming, npy
 from blackboxml.config import decode_config, encode_config
 from blackboxml.errors import ConfigError, MetricError
-from blackboxml.interchange import Medium
+from blackboxml.interchange import Medium, count_as
 from blackboxml.model import INT64_MAX, INT64_MIN
 from blackboxml.scalar import NON_FINITE, spell, to_number
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from blackboxml.model import MediaRecord, Number
     from blackboxml.reader import RunReader
 
-NPY: Final = "application/x-npy"
+NPY: Final = npy.MEDIA_TYPE
 _MENDED: Final = "the name of a metric cannot stand in the format and is mended"
 _MEMBERS: Final = ("exception", "environment", "lineage")
 _SHORTENED: Final = 8
@@ -170,13 +170,7 @@ def from_json(tree: Any) -> Any:
     return NON_FINITE.get(tree, tree) if isinstance(tree, str) else tree
 
 
-def to_npy(array: Any) -> bytes:
-    """Return a NumPy array as a file of version 1.0."""
-    import numpy as np
-
-    file = io.BytesIO()
-    np.lib.format.write_array(file, np.asanyarray(array), (1, 0), allow_pickle=False)
-    return file.getvalue()
+to_npy: Final = npy.write_array
 
 
 def from_npy(data: bytes) -> Any:
@@ -212,6 +206,19 @@ def from_medium(run: RunReader, record: MediaRecord) -> Any:
     if record.kind == "event" and isinstance(value, dict) and list(value) == ["value"]:
         return decode_config(value)["value"]
     return value
+
+
+def declare(record: MediaRecord, ledger: Ledger) -> bool:
+    """Enter what other systems do not keep of a medium; tell whether that leaves anything."""
+    if record.reference is not None:
+        what = "there is no place for a reference to what is outside a run"
+        ledger.lost(count_as(record.kind), what, where=record.name)
+        return False
+    if record.dims:
+        ledger.lost("field", "the dimensions of an array have no names", where=record.name)
+    if record.entry is not None:
+        ledger.lost("field", "an artifact is a file and no folder", where=record.name)
+    return True
 
 
 def parse(text: object) -> Any:

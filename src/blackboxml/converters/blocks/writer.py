@@ -125,7 +125,7 @@ class Writer:
             ledger.lost(kind, what, where=record.name)
         elif kind in ("image", "figure") or (record.value is None and kind == "table"):
             ledger.lost(kind, f"Blocks has no place for a medium of the kind {kind}")
-        else:
+        elif foreign.declare(record, ledger):
             value = foreign.from_medium(self._run, record)
             if kind in ("histogram", "graph", "table"):
                 what = "it becomes a value of Python, without a kind of its own"

@@ -303,6 +303,13 @@ class _Export:
             "media_type": record.media_type,
             "rank": record.rank,
         }
+        if record.dims:
+            said["dims"] = record.dims
+        if record.entry is not None:
+            said["entry"] = record.entry
+        if record.reference is not None:
+            said["reference"] = record.reference
+            return said
         if record.file is None:
             said["value"] = record.value
             return said

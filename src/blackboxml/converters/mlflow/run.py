@@ -304,6 +304,13 @@ def _medium(folder: Path, said: Any) -> Medium | None:
         media_type=said["media_type"] if isinstance(said.get("media_type"), str) else None,
         rank=rank if type(rank) is int and rank >= 0 else 0,
     )
+    if isinstance(dims := said.get("dims"), list):
+        found.dims = dims
+    if isinstance(entry := said.get("entry"), str):
+        found.entry = entry
+    if isinstance(reference := said.get("reference"), dict):
+        found.reference = reference
+        return found
     if "value" in said:
         found.value = said["value"]
         return found

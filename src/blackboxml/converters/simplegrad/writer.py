@@ -238,6 +238,9 @@ class Writer:
             self._insert("texts", record, str(foreign.from_medium(run, record)))
         elif kind == "histogram":
             value = foreign.from_json(foreign.from_medium(run, record))
+            if value.keys() > {"edges", "counts"}:
+                what = "simplegrad keeps edges and counts of a histogram alone"
+                self._ledger.changed("histogram", what, where=record.name)
             self._insert(
                 "histograms", record, json.dumps(value["edges"]), json.dumps(value["counts"])
             )

@@ -24,7 +24,7 @@ from blackboxml.errors import FormatError
 from blackboxml.foreign.tensorboard import hparams, messages, summary
 from blackboxml.foreign.tensorboard.messages import member
 from blackboxml.foreign.tensorboard.records import frame
-from blackboxml.foreign.values import from_npy, to_npy
+from blackboxml.foreign.values import declare, from_npy, to_npy
 from blackboxml.interchange import count_as, flatten
 from blackboxml.model import SCRATCH
 
@@ -305,6 +305,8 @@ def _media(run: RunReader, ledger: Ledger) -> Iterator[tuple[int, bytes]]:
     for (rank, name, step, time, kind), several in itertools.groupby(run.media(), place):
         images: list[bytes] = []
         for medium in several:
+            if not declare(medium, ledger):
+                continue
             try:
                 data = None if medium.file is None else run.load(medium)
                 if (
