@@ -165,6 +165,37 @@ def test_a_run_that_changed_a_moment_ago_is_read_again(
     assert entry.name == "changed"
 
 
+def test_what_hides_a_run_for_a_moment_is_not_remembered(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blackboxml.collection import catalogue
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "no access today")
+
+    monkeypatch.setattr(catalogue, "glance", refuse)
+    (root / "damaged" / "run.json").unlink()
+    found = Catalogue(root).runs()
+    assert {entry.status for entry in found} == {"unreadable"}
+    assert "no access today" in str(found[0].problem)
+    monkeypatch.undo()
+    check(Catalogue(root).runs(), root)
+
+
+def test_a_live_run_that_does_nothing_costs_no_write(tmp_path: Path) -> None:
+    writer = RunWriter.create(tmp_path, "live")
+    writer.log({"a": math.nan})
+    for file in (*writer.path.iterdir(), writer.path):
+        os.utime(file, (1, 1))
+    catalogue = Catalogue(tmp_path)
+    catalogue.runs()
+    written = (tmp_path / FILE).stat().st_mtime_ns
+    for _ in range(3):
+        check(catalogue.runs(), tmp_path)
+    assert (tmp_path / FILE).stat().st_mtime_ns == written
+    writer.finish()
+
+
 def test_of_a_live_run_only_what_is_new_is_read(tmp_path: Path) -> None:
     writer = RunWriter.create(tmp_path, "live")
     catalogue = Catalogue(tmp_path)

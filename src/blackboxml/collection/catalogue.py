@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from blackboxml import naming
 from blackboxml.collection.cache import Cache
-from blackboxml.collection.entry import LIVE, Entry
+from blackboxml.collection.entry import LIVE, Entry, Facts
 from blackboxml.collection.glance import glance
 from blackboxml.collection.tally import series
 from blackboxml.errors import BlackboxError
@@ -144,17 +144,22 @@ class Catalogue:
         if known is not None and _journal(known.state) == _journal(state):
             before = known.facts, known.metrics
         started = time.time_ns()
-        facts, metrics = glance(
-            self.root / name,
-            _journals(state),
-            before,
-            lambda: self._watches.setdefault(name, Watch()),
-        )
-        live = facts.status in LIVE
-        if not live:
+        watch = lambda: self._watches.setdefault(name, Watch())  # noqa: E731 - of this run
+        try:
+            facts, metrics = glance(self.root / name, _journals(state), before, watch)
+            final = facts.status not in LIVE
+        except Exception as error:  # noqa: BLE001 - what hides this run may pass, others are there
+            facts, metrics, final = Facts(problem=f"{type(error).__name__}: {error}"), {}, False
+        if final:
             self._watches.pop(name, None)
-        if live or _newest(state) > started - _COARSE_NS:
+        if not final or _newest(state) > started - _COARSE_NS:
             state = _UNSETTLED + state
+        if known is not None and (state, facts, metrics) == (
+            known.state,
+            known.facts,
+            known.metrics,
+        ):
+            return known
         return Entry(self.root, name, state, facts, metrics)
 
 

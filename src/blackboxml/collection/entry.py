@@ -87,6 +87,10 @@ class Entry:
         """Return name, status and place."""
         return f"<Entry {self.name!r} {self.status} at {str(self.path)!r}>"
 
+    def says_the_same(self, other: Entry) -> bool:
+        """Tell whether all that was read is equal."""
+        return (self.state, self.facts, self.metrics) == (other.state, other.facts, other.metrics)
+
     def measured(self, metrics: dict[str, Series]) -> Entry:
         """Return the run with all there is to know of its metrics."""
         facts = replace(self.facts, whole=True)

@@ -33,21 +33,22 @@ Glance = tuple[Facts, dict[str, Series]]
 def glance(
     path: Path, journals: Mapping[str, int], before: Glance | None, watch: Callable[[], Watch]
 ) -> Glance:
-    """Return what there is to say of a run; one that cannot be read says why.
+    """Return what there is to say of a run; one that breaks the format says why.
 
     Args:
         path: The run directory.
         journals: The sizes of its metrics journals by name, in bytes.
         before: What was said when it was read last, of the same journal.
         watch: Returns what this process saw of the run, should it be on another machine.
+
+    Raises:
+        OSError: If the file system refuses to show it.
     """
     try:
         with Directory(path) as directory:
             return _sealed(directory, journals) or _any(directory, before, watch)
-    except (BlackboxError, OSError) as error:
+    except BlackboxError as error:
         return Facts(problem=str(error)), {}
-    except Exception as error:  # noqa: BLE001 - a damaged run must not hide the others
-        return Facts(problem=f"{type(error).__name__}: {error}"), {}
 
 
 def _sealed(directory: Directory, journals: Mapping[str, int]) -> Glance | None:
