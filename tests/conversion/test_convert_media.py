@@ -28,16 +28,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("target", "suffix", "said"),
+    ("target", "said"),
     [
-        (
-            "tensorboard",
-            "",
-            ["1 field: the dimensions of an array", "1 artifact: there is no place"],
-        ),
-        ("simplegrad", ".db", ["changed: 1 histogram: simplegrad keeps edges and counts"]),
-        ("csv", "", ["lost: 2 artifact"]),
-        ("mlflow", "", []),
+        ("tensorboard", ["1 field: the dimensions of an array", "1 artifact: there is no place"]),
+        ("simplegrad", ["changed: 1 histogram: simplegrad keeps edges and counts"]),
+        ("csv", ["lost: 2 artifact"]),
+        ("mlflow", []),
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # of MLflow and its database
