@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import naming
+from blackboxml.frontends.history.console import STATISTICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -159,8 +160,9 @@ class Columns:
             places.append(row)
 
     def _learn_late(self, key: str) -> tuple[list[Any], array[int], str]:
-        """Prepare for values of a metric that are placed."""
-        found = self._late[key] = (self._column(key), array("q"), naming.group_of(key))
+        """Prepare for values of a metric that are placed: a statistic is in its metric's group."""
+        group = naming.group_of(key.rpartition("/")[0])
+        found = self._late[key] = (self._column(key, group), array("q"), group)
         return found
 
     def positions(self, key: str) -> npt.NDArray[np.int64]:
@@ -183,7 +185,9 @@ class Columns:
         """Take other values in place of all there are; each row then is its own step."""
         self.__init__()  # type: ignore[misc]
         for key, values in data.items():
-            self._column(key).extend(values)
+            base, _, last = key.rpartition("/")
+            is_statistic = last in STATISTICS and base in data
+            self._column(key, naming.group_of(base if is_statistic else key)).extend(values)
         for group, columns in self.groups.items():
             length = max(map(len, columns.values()), default=0)
             self.rows[group] = Rows()
@@ -194,16 +198,16 @@ class Columns:
         groups = dict.fromkeys(map(naming.group_of, keys))
         shape = self._shapes[keys] = Shape(
             len(self._shapes),
-            tuple((key, self._column(key)) for key in keys),
+            tuple((key, self._column(key, naming.group_of(key))) for key in keys),
             tuple(self._rows.setdefault(group, Rows()) for group in groups),
         )
         return shape
 
-    def _column(self, key: str) -> list[Any]:
-        """Return the list of a metric; the first value of it makes one."""
+    def _column(self, key: str, group: str) -> list[Any]:
+        """Return the list of a metric of a group; the first value of it makes one."""
         column = self._flat.get(key)
         if column is None:
             column = self._flat[key] = []
-            group = self._groups.setdefault(naming.group_of(key), {})
-            group[naming.short_name(key)] = column
+            short = key.removeprefix(f"{group}/") if group else key
+            self._groups.setdefault(group, {})[short] = column
         return column

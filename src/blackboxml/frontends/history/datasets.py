@@ -38,7 +38,7 @@ def to_data_array(values: Any, warmup: float | None = 0.0) -> xr.DataArray:
     """
     import xarray as xr
 
-    found = to_array(values) if np.size(values) else np.zeros(0)
+    found = to_array(values) if len(values) else np.zeros(0)
     if found is None:
         found = to_array([to_array(each) for each in values])
     if found is None:
@@ -241,7 +241,7 @@ def _names(keys: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     taken = {"step", "time", DRAW, *INNER}
     for key in keys:
-        name = key.replace("/", "_")
+        name = key.replace("/", "_") or "_"
         while name in taken:
             name += "_"
         taken.add(name)

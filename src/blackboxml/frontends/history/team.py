@@ -29,6 +29,9 @@ MOST_RANKS: Final = 384
 
 SWITCHES: Final = ("EZPZ_NO_DISTRIBUTED_HISTORY", "EZPZ_LOCAL_HISTORY")
 
+_MEETING: Final = 3
+"""How many times the usual wait another rank waits for rank 0 to begin the run."""
+
 _TAG: Final = 20_611
 _POLL_SECONDS: Final = 0.005
 _meetings = itertools.count()
@@ -161,14 +164,14 @@ class Team:
         """Hear on another rank where the run is, and connect."""
         try:
             assert job.meeting is not None  # noqa: S101 - `meet` looked
-            data = job.meeting.hear(self._wait)
+            data = job.meeting.hear(_MEETING * self._wait)
         except Exception as error:  # noqa: BLE001 - whatever the transport raises
             logger.warning("rank %d hears nothing of rank 0: %s", job.rank, error)
             return
         if data is None:
             logger.warning(
                 "rank %d heard nothing of rank 0 within %g s; its values stay with it",
-                *(job.rank, self._wait),
+                *(job.rank, _MEETING * self._wait),
             )
             return
         message = json.loads(data)
