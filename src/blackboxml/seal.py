@@ -90,7 +90,10 @@ def seal(
     with Directory(path) as directory:
         problems = Findings()
         manifest, journals = manifests.open_history(directory, limits, problems)
-        refuse_live(directory, determine(directory, manifest, journals, limits=limits), force=force)
+        if known is None:  # else it is its writer, who has ended it, that seals it
+            refuse_live(
+                directory, determine(directory, manifest, journals, limits=limits), force=force
+            )
         remove_scratch(directory)
         if manifest.get("sealed", {}).get("packed"):
             from blackboxml.pack import unpack

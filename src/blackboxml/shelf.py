@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -23,12 +24,17 @@ class Place(NamedTuple):
 
 
 class Shelf:
-    """The file; it closes when nothing refers to it any more."""
+    """The file, which closes when nothing refers to the shelf any more.
+
+    Attributes:
+        close: Closes it now.
+    """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         """Make the file in a folder, by default that for temporary files."""
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the shelf
         self._end = 0
+        self.close = weakref.finalize(self, self._file.close)
 
     def put(self, column: npt.NDArray[Any]) -> Place:
         """Put an array by."""
@@ -40,7 +46,3 @@ class Shelf:
     def get(self, place: Place) -> npt.NDArray[Any]:
         """Return an array that was put by."""
         return np.frombuffer(os.pread(self._file.fileno(), place.size, place.offset), place.dtype)
-
-    def close(self) -> None:
-        """Close the file, which is gone then."""
-        self._file.close()

@@ -48,6 +48,8 @@ _SHORT: Final = 2**12  # bytes up to which a loop over them is faster than colum
 _BATCHED: Final = 2**14  # bytes of messages whose checksums are computed at once
 _SEGMENT: Final = 2**20  # bytes of a long message that are in memory in several forms
 _length: Final = struct.Struct("<Q").unpack_from
+_ALIKE: Final = 32  # records of one size after which more are expected,
+_AHEAD: Final = 1024  # and how many of these are looked at together
 _POLYNOMIAL: Final = 0x82F63B78  # of CRC-32C, lowest bit first
 _MASK: Final = 0xA282EAD8
 _ALL_ONES: Final = 0xFFFFFFFF
@@ -253,9 +255,17 @@ class _Scan:
         """Return where whole records begin, where the last ends, and whether damage follows."""
         data, total, at = self.data, len(self.data), 0
         starts: list[int] = []
+        size = again = 0
         while at + HEAD <= total:
             starts.append(at)
-            at += HEAD + FOOT + _length(data, at)[0]
+            before, size = size, HEAD + FOOT + _length(data, at)[0]
+            again = again + 1 if size == before else 0
+            if again == _ALIKE and at + size <= total:
+                ahead = _count_alike(data, at, size)
+                starts.extend(range(at + size, at + ahead * size, size))
+                at += (ahead - 1) * size
+                again = 0
+            at += size
         good = _good_heads(np.frombuffer(data, np.uint8), np.array(starts, np.int64))
         if not good.all():
             first = int(np.argmin(good))
@@ -318,6 +328,14 @@ class _Scan:
         self.trials += end - at
         self._fill(end)
         return len(self.data) >= end and is_intact(self.data, at + HEAD, end - FOOT)
+
+
+def _count_alike(data: bytes, at: int, size: int) -> int:
+    """Return how many records of one size follow each other, the one at a place included."""
+    count = min(_AHEAD, (len(data) - at) // size)
+    rows = np.frombuffer(data, np.uint8, count * size, at).reshape(count, size)[:, :8]
+    differ = (rows != rows[0]).any(axis=1)
+    return int(differ.argmax()) if differ.any() else count
 
 
 def first_records(path: Path, count: int) -> Iterator[bytes]:
