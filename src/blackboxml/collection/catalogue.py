@@ -7,9 +7,11 @@ What was read is kept in a cache, which nothing needs.
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 
 _UNSETTLED: Final = "?"
 """Begins the state of a run that is to be read again whatever its files look like."""
+
+_STEM: Final = "metrics"
+"""What the names of journals begin with."""
 
 _COARSE_NS: Final = 2 * 10**9
 """Two changes within the coarsest time stamp of a file system look like one."""
@@ -96,7 +101,7 @@ class Catalogue:
         Args:
             extremes: Learn `min` and `max` of sealed runs too, from their tables, once.
         """
-        with self._lock:
+        with self._lock, _much_is_kept():
             before = self._cache.load() if self._entries is None else self._entries
             entries: dict[str, Entry] = {}
             for name, state in self._walk(str(self.root), "", before):
@@ -163,6 +168,18 @@ class Catalogue:
         return Entry(self.root, name, state, facts, metrics)
 
 
+@contextmanager
+def _much_is_kept() -> Iterator[None]:
+    """Make many objects without the garbage collector looking at them again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _measured(entry: Entry) -> Entry:
     """Return a run with the least and greatest values of its metrics."""
     if entry.facts.whole or entry.problem is not None:
@@ -183,7 +200,11 @@ def _files(path: str) -> list[str] | None:
         names = os.listdir(path)
     except OSError:
         return None
-    journals = sorted(name for name in names if naming.parse_journal_name(name) is not None)
+    journals = sorted(
+        name
+        for name in names
+        if name.startswith(_STEM) and naming.parse_journal_name(name) is not None
+    )
     if MANIFEST not in names and not journals:
         return None
     return [*journals, MANIFEST, CONFIG]
