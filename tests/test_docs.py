@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from blackboxml import open_run, validate
+from blackboxml.collection import find_runs
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 ASKED = ("EZPZ_", "WANDB_", "WB_", "MLFLOW_", "AMSC_", "AM_SC_", "TRACKIO_", "RANK")
+
+RECORDED = {"frameworks.md": 10, "companions.md": 1}
+"""How many runs the examples of a page record."""
 
 
 def blocks(page: str) -> list[str]:
@@ -37,6 +43,10 @@ def test_the_examples_run_one_after_another(page: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "Tracker backend" not in done.stderr, done.stderr
+    runs = list(find_runs(tmp_path / "blackboxml_logs"))
+    assert len(runs) == RECORDED.get(page, len(runs))
+    for path in runs:
+        assert (open_run(path).status, validate(path).ok) == ("completed", True)
 
 
 @pytest.mark.parametrize("page", PAGES)
