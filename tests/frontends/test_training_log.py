@@ -356,6 +356,31 @@ def test_bl11_pickling_does_not_change_a_log(log: TrainingLog) -> None:
     loaded.close()
 
 
+def test_bl11_what_a_checkpoint_holds_is_an_ancestors(log: TrainingLog) -> None:
+    log[1].update({"a": 1, "b": 2, "c": "text"})
+    log.status["epochs_done"] = 3
+    data = pickle.dumps(log)
+    for first, then in ((3, "x"), ("x", 3), (None, None), ([1], [1, 2])):
+        loaded = pickle.loads(data)
+        for value in (first, then):
+            loaded[1]["a"] = value
+            loaded.status["epochs_done"] = value
+        assert again(loaded)[1] == loaded[1] == {"a": then, "b": 2, "c": "text"}
+        assert again(loaded).status == loaded.status
+        del loaded[1]["a"]
+        assert again(loaded)[1]["a"] == loaded[1]["a"] == 1
+        loaded.close()
+    loaded = pickle.loads(data)
+    with pytest.raises(KeyError, match="was resumed from"):
+        del loaded[1]["b"]
+    loaded.close()
+    log.current_row["training_finished"] = True
+    trained = log.path
+    log.resume()
+    assert trained is not None
+    assert open_run(trained).status == "completed"
+
+
 def test_bl11_a_checkpoint_is_small_and_says_where_its_log_is(log: TrainingLog) -> None:
     for step in range(500):
         log[step]["cost"] = step

@@ -115,7 +115,7 @@ def _read_media(
         place = place_of(record.name, record.step)
         try:
             _apply(others, taken, place, _value(run, record))
-        except (BlackboxError, OSError, ValueError) as error:
+        except (BlackboxError, OSError, TypeError, ValueError) as error:
             logger.warning("%s of %s cannot be read: %s", record.name, run.path, error)
     for place, value in others.items():
         if counts.get(place, 0) <= taken.get(place, 0):

@@ -137,8 +137,7 @@ class TrainingLog(Rows):
         with self._lock:
             if self._path is None and self._run is None:
                 self._begin()
-            if self._run is not None:
-                self._run.finish("interrupted")
+            self._end("interrupted")
             old, self._id = self._id, uuids.uuid4().hex
             self._parent = old, self._extent
             self._run = self._path = self._outcome = None
@@ -239,9 +238,11 @@ class TrainingLog(Rows):
                 others.append((key, store(key, value)))
             else:
                 numbers[key] = number
+        if not values:
+            return
         with self._lock:
+            run = self._run or self._begin()
             if numbers:
-                run = self._run or self._begin()
                 named = {prefix + key: number for key, number in numbers.items()}
                 run.log(named, self._step(cells))
                 self._extent.points += 1
@@ -250,12 +251,11 @@ class TrainingLog(Rows):
                 self._keep(cells, key, number)
                 self._notice(key, number, 0)
             for key, stored in others:
-                self._put_other(cells, key, stored)
+                self._put_other(run, cells, key, stored)
 
-    def _put_other(self, cells: Cells, key: str, stored: Stored) -> None:
+    def _put_other(self, run: Run, cells: Cells, key: str, stored: Stored) -> None:
         """Record a value that is no number."""
-        self._take_away(cells, key)
-        run = self._run or self._begin()
+        self._take_away(run, cells, key)
         name = key if cells.slot is not None else STATUS + key
         old = cells.held(key) if self._is_own(cells, key) else MISSING
         tail = appended(old, stored.value)
@@ -283,11 +283,12 @@ class TrainingLog(Rows):
             held = cells.held(key)
             if held is MISSING:
                 raise KeyError(key)
+            run = self._run or self._begin()  # which may make what is there an ancestor's
             if not self._is_own(cells, key):
                 if inherited:
                     return
                 raise KeyError(f"{key} is a value of a log that this one was resumed from")
-            self._take_away(cells, key, always=True)
+            self._take_away(run, cells, key, always=True)
             cells.drop(key)
             self._shadowing.discard((cells.slot, key))
             if cells.slot is not None and key in self._inherited.get(cells.slot, ()):
@@ -321,10 +322,11 @@ class TrainingLog(Rows):
             self._shadowing.add((slot, key))
         dict.__setitem__(cells, key, value)
 
-    def _take_away(self, cells: Cells, key: str, *, always: bool = False) -> None:
+    def _take_away(self, run: Run, cells: Cells, key: str, *, always: bool = False) -> None:
         """Record that the numbers at a place do not count any more, if there are any.
 
         Args:
+            run: The run.
             cells: A row or the status.
             key: The key.
             always: Record it anyway, for a medium does not count any more either.
@@ -334,7 +336,6 @@ class TrainingLog(Rows):
         made, taken = self._numbers.get(place) or (int(own), 0)
         if made == taken and not always:
             return
-        run = self._run or self._begin()
         name = key if cells.slot is not None else STATUS + key
         run.log_media(name, "event", self._step(cells), value={"deleted": made})
         self._extent.media += 1
