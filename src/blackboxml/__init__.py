@@ -14,6 +14,7 @@ from blackboxml.version import __version__
 if TYPE_CHECKING:
     from blackboxml.conversion import convert
     from blackboxml.errors import BlackboxError
+    from blackboxml.frontends.history import History
     from blackboxml.frontends.metric_store import MetricStore
     from blackboxml.frontends.run import Run
     from blackboxml.frontends.store import delete_runs, list_runs, load_run
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "BlackboxError": "blackboxml.errors",
+    "History": "blackboxml.frontends.history",
     "MetricStore": "blackboxml.frontends.metric_store",
     "Run": "blackboxml.frontends.run",
     "RunReader": "blackboxml.reader",
@@ -41,6 +43,7 @@ _EXPORTS = {
 
 __all__ = [
     "BlackboxError",
+    "History",
     "MetricStore",
     "Run",
     "RunReader",
