@@ -5,8 +5,10 @@ Each is off until it is asked for, works on threads of its own, and ends with th
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +72,10 @@ class Companions:
 
             self._console = Console(lambda data: writer.append_log(LOG, data), mask)
         if self._wants_code:
-            try:
-                where = Path.cwd()
-            except OSError:  # it was deleted
-                return
-            self._code = threading.Thread(
-                target=_keep_code, args=(writer, mask, where), name="blackboxml-code", daemon=True
-            )
-            self._code.start()
+            with contextlib.suppress(OSError):  # the working directory was deleted
+                work = partial(_keep_code, writer, mask, Path.cwd())
+                self._code = threading.Thread(target=work, name="blackboxml-code", daemon=True)
+                self._code.start()
         if self._seconds is not False:
             from blackboxml.system import SECONDS, SystemMetrics
 
@@ -109,8 +107,12 @@ def _keep_code(writer: RunWriter, mask: Mask, where: Path) -> None:
                 _DIFFERENCE, "artifact", 0, data=patch, media_type="text/x-diff", folder="artifacts"
             )
         archive = snapshot.sources(mask, where, _CODE_SECONDS)
-        writer.log_media(
-            _SOURCES, "artifact", 0, data=archive, media_type="application/zip", folder="artifacts"
-        )
+        if archive:
+            writer.log_media(
+                *(_SOURCES, "artifact", 0),
+                data=archive,
+                media_type="application/zip",
+                folder="artifacts",
+            )
     except Exception as error:  # noqa: BLE001 - the code is not worth a training
         logger.warning("the code of the run is not recorded whole: %s", error)

@@ -43,7 +43,7 @@ def sources(mask: Callable[[str], str], cwd: Path, seconds: float) -> bytes:
     """Return a zip archive of the program and the modules that it has loaded from its work tree.
 
     The work tree is that of git around the program, or else the folder of the program. Packages
-    that are installed are left out.
+    that are installed are left out. There is nothing of a prompt or a notebook.
     """
     archive = io.BytesIO()
     room = MOST_TOTAL_BYTES
@@ -58,13 +58,14 @@ def sources(mask: Callable[[str], str], cwd: Path, seconds: float) -> bytes:
                 entry = zipfile.ZipInfo(name, _TIME)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 file.writestr(entry, _masked(data, mask))
-    return archive.getvalue()
+        kept = file.namelist()
+    return archive.getvalue() if kept else b""
 
 
 def _loaded(cwd: Path, seconds: float) -> Iterator[tuple[str, Path]]:
     """Yield the names in the work tree and the places of the sources that were loaded."""
     program = getattr(sys.modules.get("__main__"), "__file__", None)
-    if program is None:  # a prompt or a notebook
+    if program is None:
         return
     folder = Path(cwd, program).resolve().parent
     top = ask_git(["rev-parse", "--show-toplevel"], folder, seconds)

@@ -95,6 +95,8 @@ class SystemMetrics:
                     wait = self._seconds
                     self._take(_ask(sources))
         except Exception:
+            if self._stop.is_set():
+                return
             logger.warning("system metrics are not recorded any further", exc_info=True)
 
     def _take(self, sample: dict[str, float]) -> None:
