@@ -26,16 +26,17 @@ _MOST_PLACES = 20
 
 
 def tally(run: RunReader, view: View) -> Counter[Kind]:
-    """Return how many of each kind a run holds, one column in memory at a time.
+    """Return how many of each kind a run holds, one piece of a group in memory at a time.
 
     A `step` is a row of a group. Statistics across ranks are not counted.
     """
     found: Counter[Kind] = Counter()
     found["tag"], found["config"] = len(run.tags), len(flatten(run.config))
     for group in run.groups:
-        found["step"] += len(run.arrow(group, view, ["step"]))
-        for column in columns(run, group).values():
-            found["scalar"] += _count(run.arrow(group, view, [column]))
+        names = list(columns(run, group).values())
+        for piece in run.pieces(group, view):
+            found["step"] += len(piece)
+            found["scalar"] += sum(len(piece) - piece.column(name).null_count for name in names)
     for medium in run.media(view):
         found[count_as(medium.kind)] += 1
     return found
