@@ -72,14 +72,19 @@ def check_dimensions(
         if not (isinstance(label, bytes) and label.startswith(_NO_VARIABLE)):
             report("BB-DAT-004", "is a dimension with values of its own", name)
         attached[name] = _attached(file[name])
-    for name, dims in axes.items():
+    for name in file:
+        if name in scales:
+            continue
         address = h5py.h5o.get_info(file[name].id).addr
-        for axis, dimension in enumerate(dims):
-            listed = attached[dimension]
-            if (listed is not None and (address, axis) not in listed) or (
-                _ATTACHED not in file[name].attrs
-            ):
-                report("BB-DAT-004", f"is not attached to {dimension}", name)
+        for axis in range(file[name].ndim):
+            allowed: Collection[str] = scales
+            if name in axes:
+                allowed = axes[name][axis : axis + 1]
+            listed = [attached[dimension] for dimension in allowed]
+            known = any(each is None or (address, axis) in each for each in listed)
+            if not known or _ATTACHED not in file[name].attrs:
+                where = ", ".join(sorted(allowed))
+                report("BB-DAT-004", f"is not attached to {where:.200}", name)
 
 
 def _attached(scale: h5py.Dataset) -> set[tuple[int, int]] | None:
