@@ -6,11 +6,13 @@ import copy
 import math
 import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
 import uuid
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ import pytest
 
 from blackboxml import open_run, validate
 from blackboxml.collection import find_runs
+from blackboxml.conversion import convert
 from blackboxml.errors import ConfigError, MetricError, RunIsLiveError, RunStateError
 from blackboxml.frontends.training_log import SQLiteLog, TrainingLog, open_log
 from blackboxml.frontends.training_log.settings import read_settings
@@ -541,6 +544,28 @@ def test_bl17_a_log_is_a_data_frame(log: TrainingLog) -> None:
         assert pd.isna(frame.loc[3, "note"])
 
 
+def test_a_log_goes_to_a_database_of_blocks_as_it_stands(log: TrainingLog, tmp_path: Path) -> None:
+    train(log)
+    log[1]["train_cost"] = "text"
+    log[1]["train_cost"] = 3
+    log[2]["gone"] = 1
+    del log[2]["gone"]
+    log.close()
+    assert log.path is not None
+    database = tmp_path / "out.sqlite"
+    convert(log.path, database)
+    with closing(sqlite3.connect(database)) as connection:
+        entries = connection.execute("SELECT time, key, value FROM entries").fetchall()
+        status = dict(connection.execute("SELECT key, value FROM status").fetchall())
+    found = {(time, key): value for time, key, value in entries}
+    assert found[1, "train_cost"] == 3
+    assert len(found) == len(entries) == sum(len(row) for row in log.values())
+    assert pickle.loads(found[4, "saved_to"]) == ("checkpoint.tar",)
+    assert (status["iterations_done"], status["resumed_from"]) == (4, None)
+    assert pickle.loads(status["_epoch_ends"]) == [2, 4]
+    assert pickle.loads(status["training_started"]) is True
+
+
 # ---- settings
 
 
@@ -735,11 +760,11 @@ def test_bl24_a_value_is_read_without_looking_at_ancestors(
         log[generation]["a"] = generation
         log.resume()
     log[6]["a"] = 6
-    from blackboxml.frontends.training_log import history
+    from blackboxml.frontends.training_log import log as module
 
     reads: list[Path] = []
-    genuine = history.open_run
-    monkeypatch.setattr(history, "open_run", lambda path: reads.append(path) or genuine(path))
+    genuine = module.open_run
+    monkeypatch.setattr(module, "open_run", lambda path: reads.append(path) or genuine(path))
     found = again(log)
     assert len(reads) == 7
     assert [found[time]["a"] for time in found] == list(range(7))

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.converters.blocks.value import PICKLE, freeze, thaw
 from blackboxml.errors import BlackboxError
 from blackboxml.foreign import values as foreign
+from blackboxml.foreign.training_log import is_log, read_history
 from blackboxml.interchange import count_as
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+    from blackboxml.foreign.training_log import History
     from blackboxml.interchange import Kind, Ledger
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
@@ -54,6 +56,9 @@ class Writer:
         run, ledger = self._run, self._ledger
         for table in ("entries", "status"):
             self._connection.execute(f"DELETE FROM {table} WHERE uuid = ?", (run.id,))  # noqa: S608 - a constant
+        if is_log(run):
+            self._history(read_history(run, {}))
+            return
         for group in run.groups:
             self._records(group)
         for record in run.media():
@@ -71,8 +76,28 @@ class Writer:
             ledger.lost("field", "Blocks knows no attempts of a run", attempts)
         self._status()
 
-    def _status(self) -> None:
-        """Write the status: that of the log a run came from, or a new one, and what else it is."""
+    def _history(self, found: History) -> None:
+        """Write a training log: its values as they stand, and its status."""
+        status = {key: value for (time, key), value in found.values.items() if time is None}
+        self._insert(
+            (time, key, freeze(thaw(value)))
+            for (time, key), value in found.values.items()
+            if time is not None
+        )
+        extent = found.extent
+        self._ledger.lost("time", "Blocks keeps no times", extent.points + extent.media)
+        replaced = extent.points + extent.media - len(found.values)
+        if replaced > 0:
+            what = "of a value that was set again, or deleted, the log keeps the last"
+            self._ledger.lost("scalar", what, replaced)
+        self._status(status)
+
+    def _status(self, own: Mapping[str, Any] | None = None) -> None:
+        """Write the status: that of the log a run came from, or a new one, and what else it is.
+
+        Args:
+            own: What the run says of it, if it is a training log.
+        """
         status: dict[str, Any] = {
             "iterations_done": self._last,
             "epochs_done": 0,
@@ -83,6 +108,7 @@ class Writer:
         origin = foreign.origin(self._run, "blocks").get("status")
         if isinstance(origin, dict):
             status = {**status, **thaw(origin), "resumed_from": None, OWN: status[OWN]}
+        status |= thaw(dict(own or {}))
         rows = [(self._run.id, key, freeze(value)) for key, value in status.items()]
         self._connection.executemany("INSERT INTO status VALUES (?, ?, ?)", rows)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from blackboxml.foreign.training_log import MISSING
 from blackboxml.frontends.training_log.value import ATOMS, thaw
 
 if TYPE_CHECKING:
     from collections.abc import Container, ItemsView, Iterator, ValuesView
 
     from blackboxml.frontends.training_log.log import TrainingLog
-
-_MISSING: Final = object()
 
 
 class Cells(dict[str, Any]):
@@ -55,9 +54,9 @@ class Cells(dict[str, Any]):
             self[key] = default
         return self[key]
 
-    def pop(self, key: str, default: Any = _MISSING) -> Any:
+    def pop(self, key: str, default: Any = MISSING) -> Any:
         """Delete a value and return it."""
-        if key not in self and default is not _MISSING:
+        if key not in self and default is not MISSING:
             return default
         value = self[key]
         del self[key]
@@ -118,7 +117,3 @@ class Cells(dict[str, Any]):
     def held(self, key: str) -> Any:
         """Return the value that is held, not a copy; `MISSING` where there is none."""
         return super().get(key, MISSING)
-
-
-MISSING: Final = object()
-"""In place of a value where there is none."""

@@ -12,16 +12,24 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.collection.catalogue import Catalogue
 from blackboxml.errors import RunStateError
 from blackboxml.foreign import values as foreign
+from blackboxml.foreign.training_log import (
+    EXTENSION,
+    MISSING,
+    STATUS,
+    Extent,
+    Place,
+    read_history,
+)
 from blackboxml.frontends.run import Run
-from blackboxml.frontends.training_log import history
 from blackboxml.frontends.training_log.argument import appended, read_uuid, refuse_key
-from blackboxml.frontends.training_log.cells import MISSING, Cells
-from blackboxml.frontends.training_log.history import EXTENSION, STATUS, Extent
+from blackboxml.frontends.training_log.cells import Cells
+from blackboxml.frontends.training_log.lineage import ancestors
 from blackboxml.frontends.training_log.rows import Rows
 from blackboxml.frontends.training_log.settings import read_settings
-from blackboxml.frontends.training_log.value import Flat, Stored, store
+from blackboxml.frontends.training_log.value import Flat, Stored, freeze, store
 from blackboxml.model import INT64_MAX
 from blackboxml.naming import check_metric_name
+from blackboxml.reader import open_run
 
 if TYPE_CHECKING:
     import os
@@ -101,9 +109,9 @@ class TrainingLog(Rows):
         self._outcome: tuple[str, str] | None = None
         self._parent: tuple[str, Extent] | None = None
         self._extent = Extent(0, 0)
-        self._numbers: dict[history.Place, tuple[int, int]] = {}
+        self._numbers: dict[Place, tuple[int, int]] = {}
         self._inherited: dict[int, dict[str, Any]] = {}
-        self._shadowing: set[history.Place] = set()
+        self._shadowing: set[Place] = set()
         self.status = Cells(self, None)
         for key, value in DEFAULTS.items():
             self.status.keep(key, value)
@@ -419,15 +427,13 @@ class TrainingLog(Rows):
             self._run = Run(self.name, resume=self._path, seal=self._seal).start()
             return self._run
         parent, extent = self._parent or (None, None)
-        said = (
-            {} if extent is None else {EXTENSION: {"points": extent.points, "media": extent.media}}
-        )
+        said = {} if extent is None else {"points": extent.points, "media": extent.media}
         self._run = Run(
             self.name,
             log_dir=self.log_dir,
             run_id=self._id,
             parent=parent,
-            extensions=said,
+            extensions={EXTENSION: said},
             seal=self._seal,
         ).start()
         self._write_status()
@@ -457,19 +463,20 @@ class TrainingLog(Rows):
         if entry is None:
             return
         self._path, self.name = entry.path, entry.name
-        for older, extent in reversed(list(history.ancestors(entry, runs))):
-            for (slot, key), value in history.read_history(older.path, {}, extent).values.items():
+        for older, extent in reversed(list(ancestors(entry, runs))):
+            inherited = read_history(open_run(older.path), {}, extent).values
+            for (slot, key), value in inherited.items():
                 if slot is not None:
-                    self._inherited.setdefault(slot, {})[key] = value
+                    self._inherited.setdefault(slot, {})[key] = freeze(value)
         for time, values in self._inherited.items():
             for key, value in values.items():
                 self[time].keep(key, value)
-        found = history.read_history(entry.path, DEFAULTS, until)
+        found = read_history(open_run(entry.path), DEFAULTS, until)
         self._numbers, self._extent = found.numbers, found.extent
         for key in DEFAULTS:
             self.status.drop(key)
         for (slot, key), value in found.values.items():
-            self._keep(self.status if slot is None else self[slot], key, value)
+            self._keep(self.status if slot is None else self[slot], key, freeze(value))
 
 
 def _restore(  # noqa: PLR0917 - what `__reduce__` gives

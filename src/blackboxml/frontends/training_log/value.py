@@ -114,7 +114,7 @@ def same(value: Any, kept: Any) -> bool:
 
 def freeze(value: Any) -> Any:
     """Return a value as it is kept in memory."""
-    if type(value) is list and ATOMS.issuperset(map(type, value)):
+    if isinstance(value, list) and ATOMS.issuperset(map(type, value)):
         return Flat(value)
     return value
 

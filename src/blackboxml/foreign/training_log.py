@@ -1,4 +1,4 @@
-"""What a run holds of a log, and those that it was resumed from.
+"""A training log as a run holds it: values by time and key, and a status.
 
 Numbers are in the metrics journal and all other values in the media journal, each in its order. Of
 a key that has both at one time, a number counts if it came later: the journal of media says so, by
@@ -17,15 +17,10 @@ import orjson
 from blackboxml.config import decode_config
 from blackboxml.errors import BlackboxError
 from blackboxml.foreign import values as foreign
-from blackboxml.frontends.training_log.cells import MISSING
-from blackboxml.frontends.training_log.value import freeze
-from blackboxml.reader import open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from blackboxml.collection.entry import Entry
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 
@@ -35,7 +30,11 @@ STATUS: Final = "status/"
 """The names of metrics and media that are the status begin so."""
 
 EXTENSION: Final = "org.blackboxml.training_log"
-"""The member of a manifest's `extensions` that says how much of its parent a log knows."""
+"""The member of a manifest's `extensions` that marks a log, and says how much of its parent it
+knows."""
+
+MISSING: Final = object()
+"""In place of a value where there is none."""
 
 Place = tuple[int | None, str]
 """Time and key; None for the status."""
@@ -70,18 +69,14 @@ def place_of(name: str, step: int) -> Place:
     return (None, name.removeprefix(STATUS)) if name.startswith(STATUS) else (step, name)
 
 
-def read_history(path: Path, status: Mapping[str, Any], until: Extent | None = None) -> History:
+def read_history(run: RunReader, status: Mapping[str, Any], until: Extent | None = None) -> History:
     """Return what a run holds of its log.
 
     Args:
-        path: The run directory.
+        run: The run.
         status: The status that a log begins with.
         until: How much of it counts, None for all.
-
-    Raises:
-        NotARunError: If there is no run.
     """
-    run = open_run(path)
     found = History(values={(None, key): value for key, value in status.items()})
     counts: dict[Place, int] = {}
     for record in run.records():
@@ -98,6 +93,11 @@ def read_history(path: Path, status: Mapping[str, Any], until: Extent | None = N
             found.numbers[place] = count, taken.get(place, 0)
     found.values = {key: value for key, value in found.values.items() if value is not MISSING}
     return found
+
+
+def is_log(run: RunReader) -> bool:
+    """Tell whether a run is a training log."""
+    return EXTENSION in run.manifest.get("extensions", {})
 
 
 def _read_media(
@@ -138,34 +138,6 @@ def _apply(others: dict[Place, Any], taken: dict[Place, int], place: Place, said
         taken[place] = int(said["deleted"])
         others[place] = MISSING
     elif "append" in said:
-        others[place] = freeze([*others.get(place, ()), *said["append"]])
+        others[place] = [*others.get(place, ()), *said["append"]]
     else:
-        others[place] = freeze(said["value"])
-
-
-def ancestors(entry: Entry, runs: Mapping[str, Entry]) -> Iterator[tuple[Entry, Extent | None]]:
-    """Yield the logs that one was resumed from, the nearest first, and how much of them counts.
-
-    Args:
-        entry: The log.
-        runs: The runs beside it, by id.
-    """
-    seen = {entry.id}
-    while True:
-        parent = entry.lineage.get("parent")
-        if not isinstance(parent, str) or parent in seen:
-            return
-        if parent not in runs:
-            logger.warning("%s, which %s was resumed from, is not there", parent, entry.path)
-            return
-        until = _extent(entry.extensions.get(EXTENSION))
-        entry = runs[parent]
-        seen.add(parent)
-        yield entry, until
-
-
-def _extent(said: Any) -> Extent | None:
-    """Return how much of a parent counts, None for all of it."""
-    if isinstance(said, dict) and all(type(said.get(key)) is int for key in ("points", "media")):
-        return Extent(said["points"], said["media"])
-    return None
+        others[place] = said["value"]
