@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.errors import BlackboxError
-from blackboxml.extras import require
 from blackboxml.foreign import values as foreign
+from blackboxml.foreign.pixels import MODES, decode, of_array
 from blackboxml.interchange import count_as
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from blackboxml.foreign.pixels import Pixels
     from blackboxml.interchange import Ledger
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
@@ -33,9 +33,6 @@ MEDIA: Final = {
 }
 """Columns of the tables of media, less `id` and `run_id`."""
 
-_MODES: Final = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
-_IMAGE_DIMENSIONS: Final = 3
-_MOST_PIXELS: Final = 2**26
 _MICROSECOND: Final = 1.1e-6
 
 SCHEMA: Final = """
@@ -257,9 +254,7 @@ class Writer:
                 pixels = self._pixels(run.load(record), record.name)
             elif kind == "array":
                 array = foreign.from_medium(run, record)
-                if array.dtype == "uint8" and array.ndim == _IMAGE_DIMENSIONS:
-                    height, width, channels = array.shape
-                    pixels = width, height, channels, array.tobytes()
+                pixels = of_array(array)
             if pixels is None:
                 what = f"simplegrad has no table for a medium of the kind {kind}"
                 self._ledger.lost(count_as(kind), what, where=record.name)
@@ -279,21 +274,16 @@ class Writer:
             (self._number, record.name, record.step, *values, record.time),
         )
 
-    def _pixels(self, data: bytes, name: str) -> tuple[int, int, int, bytes] | None:
-        """Return width, height, channels and raw rows of an image, None if it has no pixels."""
-        images = require("PIL.Image", EXTRA)
-        try:
-            with images.open(io.BytesIO(data)) as image:
-                if image.width * image.height > _MOST_PIXELS:
-                    return None
-                if image.mode not in _MODES:
-                    what = "images become 8 bits a channel, grey or RGB, with or without alpha"
-                    self._ledger.changed("image", what, where=f"{name}: {image.mode}")
-                mode = image.mode if image.mode in _MODES else "RGBA"
-                pixels = image.convert(mode)
-                return pixels.width, pixels.height, _MODES[mode], pixels.tobytes()
-        except (OSError, ValueError, SyntaxError, images.DecompressionBombError):
+    def _pixels(self, data: bytes, name: str) -> Pixels | None:
+        """Return the pixels of an image, None if it has none."""
+        found = decode(data, EXTRA)
+        if found is None:
             return None
+        pixels, mode = found
+        if mode not in MODES:
+            what = "images become 8 bits a channel, grey or RGB, with or without alpha"
+            self._ledger.changed("image", what, where=f"{name}: {mode}")
+        return pixels
 
 
 def _plain(tree: Any) -> Any:

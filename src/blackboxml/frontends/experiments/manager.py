@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.collection.catalogue import Catalogue
 from blackboxml.errors import RunStateError
 from blackboxml.foreign import values as foreign
+from blackboxml.foreign.pixels import Pixels, to_array
 from blackboxml.frontends.experiments import number as numbers
-from blackboxml.frontends.experiments.media import CHANNELS, read_media, to_pixels
+from blackboxml.frontends.experiments.media import read_media
 from blackboxml.frontends.run import Run
 from blackboxml.model import SCRATCH
 from blackboxml.reader import open_run
@@ -38,6 +39,7 @@ GRAPH: Final = "graph"
 """The name of the media that are computation graphs."""
 
 _GRAPH_BITS: Final = 20
+_IMAGE_CHANNELS: Final = (1, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +190,9 @@ class ExperimentDBManager:
         Raises:
             ValueError: If there are not so many bytes.
         """
-        pixels = to_pixels(width, height, channels, image_data)
+        pixels = to_array(Pixels(width, height, channels, image_data))
         run = self.run(run_id)
-        if channels in CHANNELS:
+        if channels in _IMAGE_CHANNELS:
             run.log_image(name, pixels, step)
         else:
             run.log_array(name, pixels, step)

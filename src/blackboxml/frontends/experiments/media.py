@@ -3,41 +3,18 @@
 from __future__ import annotations
 
 import base64
-import io
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from blackboxml.errors import BlackboxError
-from blackboxml.extras import require
 from blackboxml.foreign import values as foreign
+from blackboxml.foreign.pixels import decode, of_array
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 
 logger = logging.getLogger("blackboxml")
-
-_MODES: Final = {"L": 1, "RGB": 3, "RGBA": 4}
-_DIMENSIONS: Final = 3
-
-CHANNELS: Final = tuple(_MODES.values())
-"""How many of them an image may have; with another number it is an array."""
-
-
-def to_pixels(width: int, height: int, channels: int, data: bytes) -> npt.NDArray[np.uint8]:
-    """Return raw rows of 8 bits a channel as an array of shape (height, width, channels).
-
-    Raises:
-        ValueError: If there are not so many bytes.
-    """
-    import numpy as np
-
-    if width * height * channels != len(data):
-        raise ValueError(f"{len(data)} bytes are no image of {width} × {height} × {channels}")
-    return np.frombuffer(data, np.uint8).reshape(height, width, channels)
 
 
 def read_media(reader: RunReader, kind: str) -> dict[str, list[dict[str, Any]]]:
@@ -78,19 +55,17 @@ def _content(reader: RunReader, record: MediaRecord, kind: str) -> dict[str, Any
 
 def _image(reader: RunReader, record: MediaRecord) -> dict[str, Any] | None:
     """Return an image as raw rows of 8 bits a channel, None for what is no image."""
+    pixels = None
     if record.kind == "array":
-        array = foreign.from_medium(reader, record)
-        if array.dtype != "uint8" or array.ndim != _DIMENSIONS:
-            return None
-        height, width, channels = array.shape
-        data = array.tobytes()
-    elif record.kind == "image":
-        images = require("PIL.Image", "image")
-        with images.open(io.BytesIO(reader.load(record))) as image:
-            mode = image.mode if image.mode in _MODES else "RGBA"
-            width, height, channels = image.width, image.height, _MODES[mode]
-            data = image.convert(mode).tobytes()
-    else:
+        pixels = of_array(foreign.from_medium(reader, record))
+    elif record.kind == "image" and (found := decode(reader.load(record), "image")) is not None:
+        pixels = found[0]
+    if pixels is None:
         return None
-    encoded = base64.b64encode(data).decode()
-    return {"width": width, "height": height, "channels": channels, "data_b64": encoded}
+    encoded = base64.b64encode(pixels.data).decode()
+    return {
+        "width": pixels.width,
+        "height": pixels.height,
+        "channels": pixels.channels,
+        "data_b64": encoded,
+    }
