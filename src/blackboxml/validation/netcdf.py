@@ -81,8 +81,8 @@ def check_dimensions(
             if name in axes:
                 allowed = axes[name][axis : axis + 1]
             listed = [attached[dimension] for dimension in allowed]
-            known = any(each is None or (address, axis) in each for each in listed)
-            if not known or _ATTACHED not in file[name].attrs:
+            there = any(each is None or (address, axis) in each for each in listed)
+            if not there or _ATTACHED not in file[name].attrs:
                 where = ", ".join(sorted(allowed))
                 report("BB-DAT-004", f"is not attached to {where:.200}", name)
 
