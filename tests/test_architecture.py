@@ -18,7 +18,7 @@ LAYERS = (
     "model canvas",
     "checksum naming scalar files process environment variable schema extras npy secret",
     "config system console snapshot",
-    "journal < metric medium block encoding shelf < scan < merge table ending < media following",
+    "journal < metric medium < block encoding shelf < scan < merge table ending < media following",
     "usable < manifest < status series resumption decoded < placement < arrays",
     "documents recorder < media_recorder < writer < companion media_log",
     "dataset stretch sums < dataset_series < sealed < seal < pack",
