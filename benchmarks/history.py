@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from blackboxml.frontends.history import History
 
 CALLS = 500
-SLICES = 120
+SLICES = 80
 RANKS = 4
 COUNTS = (1, 10, 50)
-RANK_CALLS = 25
-RANK_SLICES = 15
+RANK_CALLS = 20
+RANK_SLICES = 8
 ALONE_BAR, TOGETHER_BAR, BATCHED_BAR = 2.0, 0.5, 0.1
 
 

@@ -20,7 +20,7 @@ import pytest
 from blackboxml import open_run, validate
 from blackboxml.frontends.history.channel import QUESTIONS, UPDATES, Receiver, Sender
 from blackboxml.frontends.history.statistics import combine
-from blackboxml.frontends.history.team import MOST_RANKS, Job, Team
+from blackboxml.frontends.history.team import MOST_RANKS, Job, Team, _Mpi
 
 PROGRAM = Path(__file__).with_name("rank.py")
 WORLD = 4
@@ -269,6 +269,44 @@ def test_a_sender_never_waits_for_rank_0_to_read(pair: Any) -> None:
         sender.send()
     assert time.monotonic() - started < 20
     assert len(sender._unsent) < 2**23
+
+
+def test_what_rank_0_alone_logs_is_waited_for_once(pair: Any) -> None:
+    receiver, sender = pair
+    started = time.monotonic()
+    for step in range(20):
+        assert receiver.gather(UPDATES, (step, 0), ("eval",), [1.0])["eval"]["count"] == 1
+    assert 0.2 <= time.monotonic() - started < 2
+    for each in range(20):
+        receiver.gather(UPDATES, (20 + each, 0), (f"m{each}",), [1.0])
+    assert time.monotonic() - started < 5
+    sender.put(UPDATES, (50, 0), {"a": 3.0})
+    sender.send()
+    deadline = time.monotonic() + 10
+    while receiver.gather(UPDATES, (50, 0), ("a",), [1.0])["a"]["count"] == 1:
+        assert time.monotonic() < deadline
+
+
+def test_ranks_of_mpi_meet_by_its_messages() -> None:
+    """MPI needs a launcher, which a test has not: two ends of a queue stand for it."""
+    boxes: dict[int, list[Any]] = {1: []}
+
+    class Communicator:
+        def Get_size(self) -> int:  # noqa: N802 - the name of mpi4py
+            return 2
+
+        def isend(self, message: bytes, dest: int, tag: int) -> None:
+            boxes[dest].append(message)
+
+        def iprobe(self, source: int, tag: int) -> bool:
+            return bool(boxes[1])
+
+        def recv(self, source: int, tag: int) -> bytes:
+            return boxes[1].pop()
+
+    assert _Mpi(Communicator()).hear(0.02) is None
+    _Mpi(Communicator()).say(b"here")
+    assert _Mpi(Communicator()).hear(1.0) == b"here"
 
 
 def test_statistics_of_values_far_from_zero_are_exact() -> None:

@@ -38,6 +38,9 @@ logger = logging.getLogger("blackboxml")
 Key = tuple[int, int]
 """A step, and which update of that step in a row."""
 
+Shape = tuple[int, tuple[str, ...]]
+"""What is gathered: its kind, and its names."""
+
 UPDATES: Final = 0
 QUESTIONS: Final = 1
 _NAMES: Final = 2
@@ -221,7 +224,8 @@ class Receiver:
         self._token = token
         self._peers = [Peer(rank) for rank in range(1, world)]
         self._absent = len(self._peers)
-        self._alone: set[tuple[int, tuple[str, ...]]] = set()
+        self._alone: set[Shape] = set()
+        self._silences = 0
         self._said = False
         hosts, local = _own_hosts()
         self._listener = _listen(world, local=local)
@@ -254,14 +258,26 @@ class Receiver:
             elif not (peer.gone or peer.late or peer.passed(kind, key)):
                 missing.append(peer)
         if missing and patience:
-            if len(parts) == 1 and len(missing) == len(self._peers):
-                self._alone.add(shape)
-            for peer in missing:
-                peer.late = True
-                peer.misses += 1
+            self._note(shape, missing, alone=len(parts) == 1 and len(missing) == len(self._peers))
         if len(parts) <= len(self._peers):
             self._complain(parts)
         return combine(parts)
+
+    def _note(self, shape: Shape, missing: Sequence[Peer], *, alone: bool) -> None:
+        """Remember who let the time run out, so that it is not waited for as long again.
+
+        Args:
+            shape: What was gathered.
+            missing: Who did not answer.
+            alone: Nobody did: perhaps this rank alone has such updates, which is no fault of them.
+        """
+        if alone:
+            self._alone.add(shape)
+            self._silences += 1
+        if not alone or self._silences > _MISSES:
+            for peer in missing:
+                peer.late = True
+                peer.misses += 1
 
     def _await(self, peer: Peer, kind: int, key: Key, deadline: float) -> Part | None:
         """Read from a rank until it sent what belongs to a key, or cannot any more."""

@@ -93,7 +93,7 @@ class Scene:
     happened: list[str] = field(default_factory=list)
 
 
-class Final:
+class Finale:
     """One call of `finalize`."""
 
     def __init__(self, scene: Scene, wishes: Wishes) -> None:

@@ -434,7 +434,7 @@ class Presenting:
             The dataset, with variables such as `train_loss`; if there are several groups, one for
             each, with variables such as `loss`.
         """
-        from blackboxml.frontends.history.final import Final, Wishes
+        from blackboxml.frontends.history.final import Finale, Wishes
 
         wishes = Wishes(
             run_name=run_name,
@@ -455,5 +455,5 @@ class Presenting:
         )
         with self._lock:
             self._end(None)
-            work = Final(self._scene(), wishes)
+            work = Finale(self._scene(), wishes)
             return work.present(self._columns_of(data), dataset, outdir)

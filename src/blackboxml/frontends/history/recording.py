@@ -131,13 +131,20 @@ class Recording:
                 good[key] = to_number(value)
             except (MetricError, ValueError) as error:
                 self._leave_out(key, str(error))
-        known = {key: own for key, own in (statistics or {}).items() if key in good}
-        names = list(good)
+        known = dict(statistics or {})
+        for key in [key for key in known if key not in good]:
+            try:
+                check_metric_name(key)
+            except MetricError as error:
+                del known[key]
+                self._leave_out(key, str(error))
+        names = list(dict.fromkeys([*good, *known]))
         for first in range(0, len(names), LIMITS.metrics_per_record):
             some = names[first : first + LIMITS.metrics_per_record]
+            own = {key: good[key] for key in some if key in good}
             ranks = {key: known[key] for key in some if key in known}
             try:
-                self.log({key: good[key] for key in some}, step, ranks or None, time)
+                self.log(own, step, ranks or None, time)
             except BlackboxError as error:
                 self._leave_out(some[0], str(error))
 

@@ -106,7 +106,6 @@ class Team:
         self._sender: Sender | None = None
         self._last: Key = (-(2**63), 0)
         self._asked = 0
-        self._unsent = 0
         self._pending: list[Pending] = []
         self._late: list[Pending] = []
 
@@ -130,12 +129,12 @@ class Team:
             together = False
         team = cls(job.rank, every, wait)
         if job.rank == 0:
-            team._invite(job, recording, together=together)
+            team._invite(job, job.meeting, recording, together=together)
         else:
-            team._follow(job, recording, together=together)
+            team._follow(job, job.meeting, recording, together=together)
         return team
 
-    def _invite(self, job: Job, recording: Recording, *, together: bool) -> None:
+    def _invite(self, job: Job, meeting: Meeting, recording: Recording, *, together: bool) -> None:
         """Say on rank 0 where the run is, and where its values are awaited."""
         place = None
         if together:
@@ -155,16 +154,14 @@ class Team:
             "place": place,
         }
         try:
-            assert job.meeting is not None  # noqa: S101 - `meet` looked
-            job.meeting.say(json.dumps(message).encode())
+            meeting.say(json.dumps(message).encode())
         except Exception as error:  # noqa: BLE001 - whatever the transport raises
             logger.warning("the other ranks cannot be told of %s: %s", recording.path, error)
 
-    def _follow(self, job: Job, recording: Recording, *, together: bool) -> None:
+    def _follow(self, job: Job, meeting: Meeting, recording: Recording, *, together: bool) -> None:
         """Hear on another rank where the run is, and connect."""
         try:
-            assert job.meeting is not None  # noqa: S101 - `meet` looked
-            data = job.meeting.hear(_MEETING * self._wait)
+            data = meeting.hear(_MEETING * self._wait)
         except Exception as error:  # noqa: BLE001 - whatever the transport raises
             logger.warning("rank %d hears nothing of rank 0: %s", job.rank, error)
             return
@@ -245,21 +242,18 @@ class Team:
         self._pending = []
 
     def _send(self, key: Key, numbers: Mapping[str, Any], *, question: bool = False) -> None:
-        """Send values to rank 0, when it is their turn; without rank 0 there is no more to do."""
+        """Send values to rank 0; where it is gone there is no more to do."""
         from blackboxml.frontends.history.channel import QUESTIONS, UPDATES
 
         if self._sender is None:
             return
         self._sender.put(QUESTIONS if question else UPDATES, key, numbers)
-        self._unsent += 1
-        if question or self._unsent >= self._every:
-            self._unsent = 0
-            try:
-                self._sender.send()
-            except OSError:
-                logger.warning("rank %d lost rank 0; its values stay with it", self._rank)
-                self._sender.close(0.0)
-                self._sender = None
+        try:
+            self._sender.send()
+        except OSError:
+            logger.warning("rank %d lost rank 0; its values stay with it", self._rank)
+            self._sender.close(0.0)
+            self._sender = None
 
 
 class _Store:
