@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from blackboxml import open_run, validate
+from blackboxml import convert, open_run, validate
+from blackboxml.collection import find_runs
 from blackboxml.errors import ConfigError, MetricError
 from blackboxml.frontends.history import History
 from blackboxml.tracker import NullTracker, Tracker, TrackerBackend
@@ -366,3 +367,13 @@ def test_nothing_heavy_is_loaded_before_it_is_needed() -> None:
         [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_hi38_the_log_is_read_as_the_predecessors_is(make: Any, tmp_path: Path) -> None:
+    """What the predecessor itself has left is imported in tests/converters/test_ezpz.py."""
+    history = make(jsonl_path=tmp_path / "logs" / "20261121-041005.jsonl")
+    for step in range(3):
+        history.update({"train/loss": 1.0 / (step + 1)})
+    convert(tmp_path / "logs", tmp_path / "imported")
+    (found,) = (open_run(path) for path in find_runs(tmp_path / "imported"))
+    assert [each.metrics for each in found.records()] == [each.metrics for each in records(history)]
