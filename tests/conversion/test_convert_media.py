@@ -57,3 +57,17 @@ def test_mlflow_keeps_references_dimensions_and_folders(path: Path, tmp_path: Pa
         (each.name, each.dims, each.entry, each.reference) for each in before
     ]
     assert any(each.reference for each in after)
+
+
+@pytest.mark.parametrize("target", ["blocks", "blackboxml_legacy"])
+def test_an_event_becomes_a_value_and_that_is_declared(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], target: str
+) -> None:
+    with Run("alerted", log_dir=tmp_path / "runs", environment=()) as run:
+        run.log({"loss": 0.5})
+        run.alert("diverged", "the loss is 1e9")
+    arguments = ["convert", str(run.path), str(tmp_path / "target"), "--to", target, "--verify"]
+    assert main(arguments) == 0
+    out = capfd.readouterr().out
+    assert "verified: the target reads back the same" in out
+    assert "what happened becomes a value" in out

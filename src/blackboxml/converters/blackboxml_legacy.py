@@ -459,6 +459,7 @@ class _Writer:
         if record.kind == "text" or (record.kind == "event" and record.value is not None):
             value = foreign.from_medium(self._run, record)
             json.dumps(value)
+            foreign.declare_event(record, self._ledger)
             return value
         return _NOTHING
 

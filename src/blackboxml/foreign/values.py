@@ -203,9 +203,20 @@ def from_medium(run: RunReader, record: MediaRecord) -> Any:
         if record.media_type != "application/json":
             return data
         value = json.loads(data)
-    if record.kind == "event" and isinstance(value, dict) and list(value) == ["value"]:
+    if record.kind == "event" and _is_value(value):
         return decode_config(value)["value"]
     return value
+
+
+def _is_value(event: Any) -> bool:
+    """Tell whether an event is what `to_medium` makes of a value."""
+    return isinstance(event, dict) and list(event) == ["value"]
+
+
+def declare_event(record: MediaRecord, ledger: Ledger) -> None:
+    """Enter what happens to an event in a system that has values: it comes back as one."""
+    if record.kind == "event" and record.value is not None and not _is_value(record.value):
+        ledger.changed("event", "what happened becomes a value", where=record.name)
 
 
 def declare(record: MediaRecord, ledger: Ledger) -> bool:

@@ -153,6 +153,7 @@ class Writer:
             ledger.lost(kind, f"Blocks has no place for a medium of the kind {kind}")
         elif foreign.declare(record, ledger):
             value = foreign.from_medium(self._run, record)
+            foreign.declare_event(record, ledger)
             if kind in ("histogram", "graph", "table"):
                 what = "it becomes a value of Python, without a kind of its own"
                 ledger.changed(kind, what, where=record.name)
