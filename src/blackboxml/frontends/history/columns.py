@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _NO_SHAPE: Final = -1
-_MOST_NEW: Final = 1024
+_MOST_NEW: Final = 16_384
 
 Update = tuple[int, float, Mapping[str, Any]]
 """Step, time and values."""
@@ -82,15 +82,16 @@ class Columns:
         self._new_late: list[tuple[int, Update]] = []
         self._folded = 0
 
-    def append(self, step: int, time: float, values: Mapping[str, Any]) -> int:
-        """Add a row to each group that `values` names; they are kept as they are.
-
-        Returns:
-            The number of the update, for `place`.
-        """
-        self._new.append((step, time, values))
-        if len(self._new) >= _MOST_NEW:
+    def append(self, step: int, time: float, values: Mapping[str, Any]) -> None:
+        """Add a row to each group that `values` names; they are kept as they are."""
+        new = self._new
+        new.append((step, time, values))
+        if len(new) >= _MOST_NEW:
             self._fold()
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest update, for `place`."""
         return self._folded + len(self._new) - 1
 
     def place(self, update: int, step: int, time: float, values: Mapping[str, Any]) -> None:

@@ -227,13 +227,13 @@ class History(Presenting):
         if others:
             self._recording.log_media(others, number, now)
         self._next_step = number + 1
-        update = self._columns.append(number, now, shown)
+        self._columns.append(number, now, shown)
         statistics: dict[str, float] = {}
         if found is not None:
             statistics = _flatten(found)
-            self._columns.place(update, number, now, statistics)
+            self._columns.place(self._columns.newest, number, now, statistics)
         elif self._team is not None and numbers:
-            self._team.remember(now, update)
+            self._team.remember(now, self._columns.newest)
         if self._fans_out:
             self._dispatch({**shown, **statistics}, step, commit=commit)
         if self._lines is not None:

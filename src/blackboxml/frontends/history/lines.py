@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("blackboxml")
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE
+_dumps, _write = orjson.dumps, os.write
 
 
 class Lines:
@@ -75,12 +76,12 @@ class Lines:
             document["aggregated"] = spelled
         try:
             try:
-                line = orjson.dumps(document if plain else to_json(document), None, _OPTIONS)
+                line = _dumps(document if plain else to_json(document), None, _OPTIONS)
             except TypeError:  # a number of a kind of its own
                 line = orjson.dumps(to_json(document), None, _OPTIONS)
             if self._descriptor < 0:
                 self._open()
-            written = os.write(self._descriptor, line)
+            written = _write(self._descriptor, line)
             if written != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except (OSError, TypeError) as error:
