@@ -33,6 +33,7 @@ class Server(NamedTuple):
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[Server]:
     """Start a server that keeps all it has below a folder, and end it."""
+    folder.mkdir(exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -501,7 +501,7 @@ class Interrupter:
     that is sent comes at an instant that no test can choose, so its effect is put there.
     """
 
-    NAMES = ("_dumps", "_now", "_write", "_datasync", "crc32", "encode", "write_all", "_read_line")
+    NAMES = ("_dumps", "_now", "_write", "_datasync", "crc32", "encode", "write_all", "read_last")
     OS = ("write", "fstat", "pread", "dup", "close", "fsync", "open", "listdir")
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -469,3 +469,15 @@ def _refuse_constant(name: str) -> Any:
     """Refuse NaN and Infinity, which JSON does not have."""
     message = f"{name} is not JSON"
     raise ValueError(message)
+
+
+def count_lines(blocks: list[bytes]) -> int:
+    """Return the number of lines."""
+    return sum(block.count(b"\n") for block in blocks)
+
+
+def read_last(line: bytes, default: int) -> tuple[int, bool]:
+    """Return the automatic step after the last of some lines, and whether it ends the attempt."""
+    document = orjson.loads(line[line.rfind(b"\n", 0, -1) + 1 :])
+    step = document.get("step")
+    return step + 1 if isinstance(step, int) else default, "end" in document

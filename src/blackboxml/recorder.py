@@ -29,8 +29,8 @@ import orjson
 from blackboxml import naming
 from blackboxml.checksum import crc32
 from blackboxml.errors import MetricError, RunStateError, WriteError
-from blackboxml.files import SYNC_UNSUPPORTED, let_go, write_all
-from blackboxml.journal import LINE, encode
+from blackboxml.files import SYNC_UNSUPPORTED, let_go, sync_file, write_all
+from blackboxml.journal import LINE, count_lines, encode, read_last
 from blackboxml.metric import Stretch, Vocabulary
 from blackboxml.model import INT64_MAX, LIMITS
 
@@ -250,20 +250,20 @@ class Recorder:
 
         self._vocabulary.check(points)
         with self._lock:
-            if not (self._pending is None or self._settle()):
-                for step, when, metrics in points.records():
-                    self._append(self._vocabulary.convert(metrics, step, None, when))
-                return None
-            seq, block = -1, b""
-            while seq != self.next_seq:  # the handler of a signal may log meanwhile
+            while self._pending is None or self._settle():
                 seq = self.next_seq
                 block = encode_points(points, seq)
-            place = os.fstat(self._fd).st_size
-            stretch = Stretch(self._journal, place, len(block), seq, len(points), crc32(block))
-            if not self._put(block, seq + len(points), int(points.steps[-1]) + 1):
-                return None
-            self._after_write()
-            return stretch
+                place = os.fstat(self._fd).st_size
+                stretch = Stretch(self._journal, place, len(block), seq, len(points), crc32(block))
+                taken = self._put(block, seq, seq + len(points), int(points.steps[-1]) + 1)
+                if taken:
+                    self._after_write()
+                    return stretch
+                if taken is not None:
+                    return None
+            for step, when, metrics in points.records():
+                self._append(self._vocabulary.convert(metrics, step, None, when))
+            return None
 
     def log_aside(self, metrics: Mapping[str, Any]) -> None:
         """Record a point at the last step that takes no part in the count of steps; see `log`."""
@@ -294,7 +294,7 @@ class Recorder:
         """
         return self._vocabulary.name(metric)
 
-    def _append(self, members: dict[str, Any]) -> None:
+    def _append(self, members: dict[str, Any]) -> None:  # noqa: C901 - a call is where interrupts come
         """Record plain JSON values."""
         with self._lock:
             while True:
@@ -306,10 +306,13 @@ class Recorder:
                     self._note_gap()
                 seq = self.next_seq
                 line, step = self._line(members)
-                if seq == self.next_seq and ready is (self._pending is None):
+                if seq != self.next_seq or ready is not (self._pending is None):
+                    continue
+                taken = ready and self._put(line, seq, seq + 1, step, ended="end" in members)
+                if taken is not None:
                     break
             if ready:
-                if not self._put(line, seq + 1, step, ended="end" in members):
+                if not taken:
                     return
                 if not seq & self._check_mask:
                     self._after_write()
@@ -328,15 +331,23 @@ class Recorder:
             if self._strict and (self._untold or not ready):
                 self._refuse()
 
-    def _put(self, lines: bytes, seq: int, step: int, *, ended: bool = False) -> bool:
-        """Write lines, and account for them; tell whether the journal has taken them.
+    def _put(
+        self, lines: bytes, first: int, seq: int, step: int, *, ended: bool = False
+    ) -> bool | None:
+        """Write lines, and account for them.
 
         Args:
             lines: One line or more.
+            first: `seq` of the first of them.
             seq: `seq` of the record that comes after them.
             step: The automatic step that comes after them.
             ended: Whether the last one ends the attempt.
+
+        Returns:
+            Whether the journal took them; None if the handler of a signal has taken `first`.
         """
+        if self.next_seq != first or self._pending is not None:
+            return None
         self._pending = lines
         try:
             if _write(self._fd, lines) != len(lines):
@@ -388,7 +399,7 @@ class Recorder:
         line = self._pending
         if isinstance(line, bytes) and not self._busy:
             if self._was_written(line):
-                step, ended = _read_line(line, self.next_step)
+                step, ended = read_last(line, self.next_step)
                 if self._pending is line:
                     self._unsynced += [line]
                     self.next_seq += line.count(b"\n")
@@ -523,7 +534,7 @@ class Recorder:
             if self._busy or not self.active:
                 return
             self.complete = self._ended and not self._backlog
-            self.lost += _count(self._backlog)
+            self.lost += count_lines(self._backlog)
             if self._backlog or self._dropped:
                 self._warn("lost", f"{self.lost} records of {self.label} are lost: {self._reason}")
             descriptor, self._fd = self._fd, -1
@@ -618,7 +629,7 @@ class Recorder:
         step, ended = self.next_step, self._ended
         unaccounted = isinstance(line, bytes)
         if isinstance(line, bytes):
-            step, ended = _read_line(line, step)
+            step, ended = read_last(line, step)
         if self._pending is not line or self._busy:
             return  # a signal handler that logged has put things right
         doubtful = self._syncing + self._unsynced
@@ -627,7 +638,7 @@ class Recorder:
             self._backlog = doubtful + self._backlog
             if unaccounted:
                 self._backlog += [line]  # type: ignore[list-item]
-                self.next_seq += _count([line])  # type: ignore[list-item]
+                self.next_seq += count_lines([line])  # type: ignore[list-item]
             self.next_step, self._ended = step, ended
             self._syncing, self._unsynced = [], []
             self._pending = _DEGRADED
@@ -657,7 +668,9 @@ class Recorder:
         self._busy = True
         try:
             self._note_gap()
-            directory, name, descriptor = self._open_journal(self.next_seq - _count(self._backlog))
+            directory, name, descriptor = self._open_journal(
+                self.next_seq - count_lines(self._backlog)
+            )
             self._write_backlog(directory, name, descriptor)
         except OSError as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
@@ -737,7 +750,7 @@ class Recorder:
             # Some file systems do not count links; there, a deleted journal cannot be told.
             self._counts_links = os.fstat(descriptor).st_nlink > 0
             write_all(descriptor, encode(self._header(directory, ordinal, first_seq)))
-            _sync_data(descriptor)
+            sync_file(descriptor)
             directory.sync()
         except BaseException:
             _discard(directory, name, descriptor)
@@ -801,18 +814,6 @@ class Recorder:
 def _fits(size: int, metrics: Mapping[str, Any]) -> bool:
     """Tell whether a reader accepts a line of so many bytes with so many metrics."""
     return size <= _MAX_LINE and len(metrics) <= LIMITS.metrics_per_record
-
-
-def _count(blocks: list[bytes]) -> int:
-    """Return the number of lines."""
-    return sum(block.count(b"\n") for block in blocks)
-
-
-def _read_line(line: bytes, default: int) -> tuple[int, bool]:
-    """Return the automatic step after the last of some lines, and whether it ends the attempt."""
-    document = orjson.loads(line[line.rfind(b"\n", 0, -1) + 1 :])
-    step = document.get("step")
-    return step + 1 if isinstance(step, int) else default, "end" in document
 
 
 def _discard(directory: Directory, name: str, descriptor: int) -> None:

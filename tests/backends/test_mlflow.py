@@ -192,6 +192,9 @@ def test_tr20_a_script_that_crashes_has_failed(client):
         "from blackboxml.tracker import setup_tracker\n"
         "tracker = setup_tracker('crash', 'mlflow', rank=0)\n"
         "tracker.log({'loss': 0.5})\n"
+        "import time\n"
+        "until = time.monotonic() + 200\n"
+        "while tracker.mlflow_run is None and time.monotonic() < until: time.sleep(0.1)\n"
         "print(tracker.mlflow_run.info.run_id, flush=True)\n"
         "raise ValueError\n"
     )

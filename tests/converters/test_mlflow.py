@@ -20,6 +20,7 @@ from blackboxml.errors import ConversionError
 from blackboxml.foreign.mlflow import mend
 from blackboxml.interchange import Ledger, Medium, Point, one_by_one
 from blackboxml.seal import seal
+from tests.mlflow_server import serving
 
 pytestmark = [
     # MLflow's own dependencies warn of one another.
@@ -252,9 +253,10 @@ def test_a_database_of_any_version_is_read(tmp_path, modern):
 
 
 @pytest.fixture
-def server(mlflow_server):
-    """The address of a real MLflow server."""
-    return mlflow_server
+def server(tmp_path):
+    """The address of a real MLflow server that nobody else writes to."""
+    with serving(tmp_path / "server") as started:
+        yield started.uri
 
 
 @pytest.fixture

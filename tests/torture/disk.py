@@ -19,29 +19,23 @@ import mmap
 import os
 import random
 import stat
-import struct
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 import mfusepy as fuse
 
-WROTE, FLUSHED, MARKED, ZEROED = b"wfmz"
+from tests.torture.writes import (
+    FLUSHED,
+    MARKED,
+    WROTE,
+    ZEROED,
+    Entry,
+    read_log,
+    write_entry,
+)
+
 BLOCK: Final = 4096
-_HEAD: Final = struct.Struct("<BQQ")
-
-Entry = tuple[int, int, bytes]
-
-
-def read_log(path: Path) -> list[Entry]:
-    """Return the entries of a log: kind, offset, and data; of `ZEROED`, the size as text."""
-    data, at, entries = path.read_bytes(), 0, []
-    while at + _HEAD.size <= len(data):
-        kind, offset, size = _HEAD.unpack_from(data, at)
-        at += _HEAD.size
-        entries.append((kind, offset, data[at : at + size]))
-        at += size
-    return entries
 
 
 class Disk(fuse.Operations):  # type: ignore[misc]
@@ -61,7 +55,7 @@ class Disk(fuse.Operations):  # type: ignore[misc]
 
     def _note(self, kind: int, offset: int, data: bytes) -> None:
         if self._entries is None:
-            self._log.write(_HEAD.pack(kind, offset, len(data)) + data)
+            self._log.write(write_entry(kind, offset, data))
 
     def _command(self, command: dict[str, Any]) -> None:
         if "mark" in command:

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import Run, open_run, validate
 from blackboxml.errors import NotARunError
-from tests.torture.disk import MARKED, read_log
 from tests.torture.scenarios import NAME, check_readable, check_sealable, point
+from tests.torture.writes import MARKED, read_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -244,7 +244,10 @@ def act_resume(folder: Path, say: Say) -> None:
     """Go on with the run, and seal it."""
     path = the_run(folder)
     assert path is not None
-    run = Run(NAME, resume=path, environment=()).start()
+    try:
+        run = Run(NAME, resume=path, environment=()).start()
+    except (BlackboxError, OSError):
+        return  # what cannot be read cannot be gone on with
     log_some(run, 60, say, first=40)
     run.finish()
     say(DONE)

@@ -216,7 +216,9 @@ def _link(path: Path, outside: Path, random: random.Random) -> None:
 
 def _link_beside(path: Path, outside: Path, random: random.Random) -> None:
     target = random.choice((outside / "secret", outside, Path("/"), path.parent))
-    path.with_name(f"beside_{path.name}").symlink_to(target)
+    beside = path.with_name(f"beside_{path.name}")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target)
 
 
 def _pickle(path: Path, _: Path, random: random.Random) -> None:
