@@ -406,6 +406,12 @@ def _lasted(manifest: Manifest) -> float:
     return round(max(0.0, seconds(manifest["end"]) - seconds(manifest["start"])), 6)
 
 
+def next_generation(manifest: Manifest) -> bytes:
+    """Take a manifest one generation on, and return its bytes."""
+    manifest["generation"] = manifest.get("generation", -1) + 1
+    return encode(manifest)
+
+
 def unseal(manifest: Manifest) -> None:
     """Take out what only holds of a sealed run."""
     for key in SEALED:

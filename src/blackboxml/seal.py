@@ -2,8 +2,8 @@
 
 Strategy: the journals are read once, and the rows of each group are put by in a scratch file. Each
 table and dataset is then written under a scratch name, made durable, opened again and compared with
-what was put by, value for value, and only then renamed. The manifest that lists them comes next and
-the checksums last, so that a kill leaves the old state or the new one. Nothing of the journal is
+what was put by, value for value, and only then renamed. The checksums come next and the manifest
+that lists them last, so that a kill leaves the old state or the new one. Nothing of the journal is
 changed; `pack` drops it, after comparing again, and `seal` makes it again.
 """
 

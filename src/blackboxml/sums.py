@@ -95,17 +95,11 @@ def write_manifest(directory: Directory, manifest: Manifest) -> None:
         before = {}
     if "sealed" in before:
         manifests.unseal(before)
-        directory.replace(MANIFEST, _next_generation(before))
+        directory.replace(MANIFEST, manifests.next_generation(before))
         manifest["generation"] = before["generation"]
-    data = _next_generation(manifest)
+    data = manifests.next_generation(manifest)
     directory.replace(SUMS, sums(manifest, data))
     directory.replace(MANIFEST, data)
-
-
-def _next_generation(manifest: Manifest) -> bytes:
-    """Return the bytes of a manifest, one generation on."""
-    manifest["generation"] = manifest.get("generation", -1) + 1
-    return manifests.encode(manifest)
 
 
 def has_sums(directory: Directory, manifest: Manifest) -> bool:
@@ -115,19 +109,23 @@ def has_sums(directory: Directory, manifest: Manifest) -> bool:
         OSError: If the file system refuses.
         LimitError: If they are larger than a reader accepts.
     """
-    expected = sums(manifest, directory.read(MANIFEST, LIMITS.manifest_bytes))
-    return directory.read(SUMS, _MOST_SUMS) == expected
+    return directory.read(SUMS, _MOST_SUMS) == _expected(directory, manifest)
 
 
 def write_sums(directory: Directory, manifest: Manifest) -> None:
     """Replace the checksums of a sealed run, unless they are what they should be."""
+    expected = _expected(directory, manifest)
     try:
-        same = has_sums(directory, manifest)
+        same = directory.read(SUMS, _MOST_SUMS) == expected
     except (FileNotFoundError, BlackboxError):
         same = False
     if not same:
-        data = directory.read(MANIFEST, LIMITS.manifest_bytes)
-        directory.replace(SUMS, sums(manifest, data))
+        directory.replace(SUMS, expected)
+
+
+def _expected(directory: Directory, manifest: Manifest) -> bytes:
+    """Return the checksums that go with `run.json` as it is."""
+    return sums(manifest, directory.read(MANIFEST, LIMITS.manifest_bytes))
 
 
 def sums(manifest: Manifest, data: bytes) -> bytes:

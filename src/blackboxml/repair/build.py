@@ -214,8 +214,7 @@ class Build:
             if mode == "list":
                 dropped = self._leftovers(manifest)
                 manifest["files"] = list_files(directory, dropped)
-                manifest["generation"] = manifest.get("generation", -1) + 1
-                directory.replace(MANIFEST, manifests.encode(manifest))
+                directory.replace(MANIFEST, manifests.next_generation(manifest))
             write_sums(directory, manifest)
             return
         manifest, journals = self._history(directory)
@@ -223,8 +222,7 @@ class Build:
         settle(directory, manifest, journals, limits)
         if mode == "none":
             manifests.unseal(manifest)
-            manifest["generation"] += 1
-            directory.replace(MANIFEST, manifests.encode(manifest))
+            directory.replace(MANIFEST, manifests.next_generation(manifest))
             return
         before = {
             name
