@@ -37,6 +37,6 @@ def rows(bench: Bench) -> list[Row]:
 
 def pack_run(path: str) -> None:
     """Pack a sealed run."""
-    from blackboxml.pack import pack
+    from blackboxml.seal.pack import pack
 
     pack(Path(path))

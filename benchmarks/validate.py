@@ -94,10 +94,10 @@ def large(path: str, slices: int) -> dict[str, Any]:
     import h5py
     import pyarrow.parquet as pq
 
-    from blackboxml.files import Directory
-    from blackboxml.merge import find_journals
-    from blackboxml.scan import Scan
-    from blackboxml.table import Tabulator
+    from blackboxml.base.files import Directory
+    from blackboxml.journal.merge import find_journals
+    from blackboxml.journal.scan import Scan
+    from blackboxml.journal.table import Tabulator
     from blackboxml.validation import validate
 
     run = Path(path)

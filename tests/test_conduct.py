@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blackboxml import Run, RunWriter, open_run, recorder, validate
+from blackboxml import Run, RunWriter, open_run, validate
 from blackboxml.errors import RunIsLiveError
 from blackboxml.journal import encode
-from blackboxml.pack import pack
 from blackboxml.seal import seal
+from blackboxml.seal.pack import pack
 from blackboxml.validation import validate_all
+from blackboxml.writer import recorder
 from tests.histories import end, header, point, write
 from tests.validation import runs
 

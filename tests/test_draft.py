@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blackboxml import RunWriter, open_run, published, schema, validate
+from blackboxml import RunWriter, open_run, published, validate
+from blackboxml.base import schema
 from blackboxml.errors import UnsupportedVersionError
 from blackboxml.journal import encode
-from blackboxml.pack import pack
 from blackboxml.repair import repair
 from blackboxml.seal import seal
+from blackboxml.seal.pack import pack
 from blackboxml.validation import catalogue, rules, subject
 from tests.torture.subjects import read
 from tests.validation import runs

@@ -26,7 +26,7 @@ from blackboxml.encoding.graph import encode_graph
 from blackboxml.encoding.histogram import encode_histogram
 from blackboxml.encoding.image import encode_image
 from blackboxml.encoding.table import encode_table
-from blackboxml.medium import value_fault
+from blackboxml.media.medium import value_fault
 
 if TYPE_CHECKING:
     from pathlib import Path

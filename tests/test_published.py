@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = ROOT / "schemas" / published.VERSION
 RULES = ROOT / "spec" / published.VERSION / "rules.json"
 ASK = """
-from blackboxml import published, schema
+from blackboxml import published
+from blackboxml.base import schema
 from blackboxml.validation import catalogue
 print(schema.folder())
 print(published.folder("spec"))

@@ -28,9 +28,9 @@ from pathlib import PurePath, PurePosixPath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from blackboxml.base.scalar import NON_FINITE, spell, to_number
 from blackboxml.errors import ConfigError
 from blackboxml.model import INT64_MAX, INT64_MIN, LIMITS
-from blackboxml.scalar import NON_FINITE, spell, to_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from blackboxml import Run, open_run
-from blackboxml.canvas import pieces, thin, ticks
+from blackboxml.base.canvas import pieces, thin, ticks
 from blackboxml.cli.chart import choose, draw
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 
 from blackboxml import Run, RunWriter, open_run
 from blackboxml.cli.overview import describe, follow, in_order, last_points
-from blackboxml.pack import pack
 from blackboxml.seal import seal
+from blackboxml.seal.pack import pack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,15 +10,15 @@ import pytest
 
 from blackboxml import converters, open_run, validate
 from blackboxml.conversion import convert
-from blackboxml.metric import Points
-from blackboxml.recorder import Recorder
+from blackboxml.journal.metric import Points
+from blackboxml.writer.recorder import Recorder
 from tests.torture import sources
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from blackboxml.conversion import ConversionReport
-    from blackboxml.metric import Stretch
+    from blackboxml.journal.metric import Stretch
 
 SEEDS = {"ezpz": 2}
 """Which of the samples is taken: one with points."""

@@ -15,7 +15,7 @@ from blackboxml import Run, converters, open_run, validate
 from blackboxml.cli import main
 from blackboxml.conversion import ConversionReport, RunReport, convert
 from blackboxml.errors import ConversionError
-from blackboxml.interchange import Ledger
+from blackboxml.foreign.interchange import Ledger
 from tests.conversion import toy
 
 if TYPE_CHECKING:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from blackboxml.interchange import ForeignRun, Medium, Point, Restart, fingerprint
+from blackboxml.foreign.interchange import ForeignRun, Medium, Point, Restart, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.foreign.interchange import Item, Ledger
     from blackboxml.reader import RunReader
 
 EXTRA = None

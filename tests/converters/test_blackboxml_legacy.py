@@ -16,9 +16,9 @@ from blackboxml import open_run
 from blackboxml.conversion import convert
 from blackboxml.converters import blackboxml_legacy
 from blackboxml.errors import FormatError
+from blackboxml.foreign.interchange import Ledger, Medium, Point
+from blackboxml.foreign.legacy import MEMBERS, scan_legacy
 from blackboxml.frontends.store import load_run
-from blackboxml.interchange import Ledger, Medium, Point
-from blackboxml.legacy import MEMBERS, scan_legacy
 from blackboxml.writer import RunWriter
 
 DATA = Path(__file__).parent / "data" / "blackboxml_legacy"

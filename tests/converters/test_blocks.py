@@ -28,8 +28,8 @@ from blackboxml.converters import blocks
 from blackboxml.converters.blocks.pickles import UnsafePickleError, load, simplify
 from blackboxml.converters.blocks.value import Values, freeze
 from blackboxml.errors import ConversionError, FormatError
+from blackboxml.foreign.interchange import Ledger, Medium, Point
 from blackboxml.foreign.values import from_npy
-from blackboxml.interchange import Ledger, Medium, Point
 from blackboxml.writer import RunWriter
 
 DATA = Path(__file__).parent / "data" / "blocks"

@@ -21,8 +21,8 @@ from blackboxml import open_run
 from blackboxml.conversion import convert
 from blackboxml.converters import ezpz
 from blackboxml.errors import FormatError
+from blackboxml.foreign.interchange import Ledger, Medium, Point
 from blackboxml.foreign.values import from_npy
-from blackboxml.interchange import Ledger, Medium, Point
 
 DATA = Path(__file__).parent / "data" / "ezpz"
 EXPECTED = json.loads((DATA / "expected.json").read_text())

@@ -17,8 +17,8 @@ from blackboxml import RunWriter, open_run
 from blackboxml.conversion import convert
 from blackboxml.converters import mlflow as converter
 from blackboxml.errors import ConversionError
+from blackboxml.foreign.interchange import Ledger, Medium, Point, one_by_one
 from blackboxml.foreign.mlflow import mend
-from blackboxml.interchange import Ledger, Medium, Point, one_by_one
 from blackboxml.seal import seal
 from tests.mlflow_server import serving
 

@@ -26,7 +26,7 @@ from blackboxml import open_run
 from blackboxml.conversion import convert
 from blackboxml.converters import simplegrad
 from blackboxml.errors import ConversionError, FormatError
-from blackboxml.interchange import Ledger, Medium, Point
+from blackboxml.foreign.interchange import Ledger, Medium, Point
 from blackboxml.writer import RunWriter
 
 DATA = Path(__file__).parent / "data" / "simplegrad"

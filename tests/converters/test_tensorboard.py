@@ -44,8 +44,8 @@ from blackboxml.config import encode_config
 from blackboxml.conversion import convert
 from blackboxml.converters import tensorboard
 from blackboxml.converters.tensorboard import scalars
+from blackboxml.foreign.interchange import Description, Ledger, Medium, Point, Restart, one_by_one
 from blackboxml.foreign.tensorboard import records
-from blackboxml.interchange import Description, Ledger, Medium, Point, Restart, one_by_one
 from blackboxml.writer import RunWriter
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import numpy as np
 
 from blackboxml import manifest as manifests
 from blackboxml.journal import encode
-from blackboxml.pack import pack
 from blackboxml.seal import seal
+from blackboxml.seal.pack import pack
 
 FIXTURES: Final = Path(__file__).parents[2] / "fixtures"
 BASES: Final = FIXTURES / "bases"

@@ -150,7 +150,7 @@ def start_twenty(folder: str) -> int:
 def resume_at_once(path: str, count: int) -> list[int]:
     import os
 
-    from blackboxml import process
+    from blackboxml.base import process
     from blackboxml.errors import RunIsLiveError
     from blackboxml.writer import RunWriter
 

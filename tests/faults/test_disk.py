@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blackboxml import Run, open_run, recorder, validate
+from blackboxml import Run, open_run, validate
 from blackboxml.errors import WriteError
+from blackboxml.writer import recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +118,8 @@ def overflow(disk: Any, said: list[str]) -> list[Any]:
     import json
     import os
 
-    from blackboxml import Run, open_run, recorder
+    from blackboxml import Run, open_run
+    from blackboxml.writer import recorder
 
     run = Run("full", log_dir=disk.path, environment=()).start()
     run.log({"train/loss": 0.5})

@@ -20,12 +20,12 @@ from blackboxml import open_run
 from blackboxml.collection import find_runs, open_runs
 from blackboxml.errors import BlackboxError, LimitError
 from blackboxml.model import Limits
-from blackboxml.pack import pack
 from blackboxml.seal import seal
+from blackboxml.seal.pack import pack
 from tests import histories
 from tests.histories import RUN_ID, end, event, header, line, point, seal_line, write
-from tests.test_reader import rich
-from tests.test_seal import content, manifest_of
+from tests.reader.test_reader import rich
+from tests.seal.test_seal import content, manifest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -389,7 +389,7 @@ def test_nothing_outside_the_run_is_opened_and_nothing_executed(
     import json, os, sys
     path = os.path.realpath(sys.argv[1])
     import polars, pandas, xarray, h5netcdf, pyarrow.parquet, pyarrow.json, pyarrow.compute
-    import blackboxml, blackboxml.pack
+    import blackboxml, blackboxml.seal.pack
     def ask():
         reader = blackboxml.open_run(path)
         reader.status, reader.config, reader.summary(), list(reader.records()), reader.problems
@@ -447,7 +447,7 @@ def test_a_line_without_end_does_not_fill_the_memory(tmp_path: Path) -> None:
         + """
 from blackboxml import open_run
 from blackboxml.seal import seal
-import blackboxml.sealed, blackboxml.arrays
+import blackboxml.seal.sealed, blackboxml.reader.arrays
 before = peak()
 reader = open_run(sys.argv[1])
 values = [record.metrics["a"] for record in reader.records()]

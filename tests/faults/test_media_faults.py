@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from blackboxml import Run, RunWriter, media_recorder, open_run, recorder, validate
+from blackboxml import Run, RunWriter, open_run, validate
 from blackboxml.errors import NotARunError, WriteError
 from blackboxml.repair import repair
+from blackboxml.writer import media_recorder, recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -48,7 +48,7 @@ if __name__ == "__main__":
     import blackboxml.repair.build
     import blackboxml.repair.diagnose
     import blackboxml.repair.place
-    import blackboxml.sealed  # noqa: F401
+    import blackboxml.seal.sealed  # noqa: F401
 
     sweep(*json.loads(sys.argv[1]))
     sys.exit()
@@ -56,11 +56,11 @@ if __name__ == "__main__":
 import pytest  # noqa: E402 - the child needs none of these
 
 from blackboxml import validate  # noqa: E402
-from blackboxml.pack import pack  # noqa: E402
 from blackboxml.repair import repair  # noqa: E402
 from blackboxml.seal import seal  # noqa: E402
+from blackboxml.seal.pack import pack  # noqa: E402
 from tests.histories import end, event, header, point, write  # noqa: E402
-from tests.test_repair import assert_part_of, content, said  # noqa: E402
+from tests.repair.test_repair import assert_part_of, content, said  # noqa: E402
 
 FILES = {
     "metrics.jsonl": header()

@@ -24,8 +24,8 @@ from tests.faults.killing import die_before
 
 def act(what: str, path: str) -> None:
     """Do what is killed."""
-    from blackboxml.pack import pack
     from blackboxml.seal import seal
+    from blackboxml.seal.pack import pack
 
     (pack if what == "pack" else seal)(path)
 
@@ -89,8 +89,8 @@ if __name__ == "__main__":
     import h5py  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
-    import blackboxml.pack
-    import blackboxml.sealed  # noqa: F401
+    import blackboxml.seal.pack
+    import blackboxml.seal.sealed  # noqa: F401
 
     {"sweep": sweep, "strike": strike, "fill": fill}[sys.argv[1]](*json.loads(sys.argv[2]))
     sys.exit()
@@ -98,11 +98,11 @@ if __name__ == "__main__":
 import pytest  # noqa: E402 - the child needs none of these
 
 from blackboxml import open_run  # noqa: E402
-from blackboxml.pack import pack  # noqa: E402
 from blackboxml.seal import seal  # noqa: E402
+from blackboxml.seal.pack import pack  # noqa: E402
 from tests.histories import end, event, header, point, write  # noqa: E402
-from tests.test_reader import record_answer, table_answer  # noqa: E402
-from tests.test_seal import check_sums  # noqa: E402
+from tests.reader.test_reader import record_answer, table_answer  # noqa: E402
+from tests.seal.test_seal import check_sums  # noqa: E402
 
 FILES = {
     "metrics.jsonl": header()

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blackboxml import open_run
+from blackboxml.base.naming import check_metric_name
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import Ledger
-from blackboxml.naming import check_metric_name
+from blackboxml.foreign.interchange import Ledger
 from blackboxml.writer import RunWriter
 
 ODD = st.text(st.sampled_from(["a", "_", "/", "\n", "\x7f", "\ud800", "é", "2"]), max_size=6)

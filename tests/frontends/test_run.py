@@ -24,7 +24,7 @@ from blackboxml.errors import (
     RunStateError,
 )
 from blackboxml.frontends import run as run_module
-from blackboxml.pack import pack
+from blackboxml.seal.pack import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from blackboxml import Run, delete_runs, list_runs, load_run
-from blackboxml.pack import pack
+from blackboxml.seal.pack import pack
 
 if TYPE_CHECKING:
     from pathlib import Path

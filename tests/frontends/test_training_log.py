@@ -26,7 +26,7 @@ from blackboxml.conversion import convert
 from blackboxml.errors import ConfigError, MetricError, RunIsLiveError, RunStateError
 from blackboxml.frontends.training_log import SQLiteLog, TrainingLog, open_log
 from blackboxml.frontends.training_log.settings import read_settings
-from blackboxml.pack import pack
+from blackboxml.seal.pack import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from matplotlib import pyplot as plt
 from matplotlib.image import imread
 
 from blackboxml import Run, RunWriter, visualise_run
+from blackboxml.base.extras import require
 from blackboxml.errors import MissingDependencyError
-from blackboxml.extras import require
 from blackboxml.frontends import visualise
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ SEALABLE: Final = 10
 
 def work(folder: Path, mark: Callable[[str, int], None]) -> None:
     """Write, seal, resume, seal and pack a run; mark what is acknowledged as durable."""
-    from blackboxml.pack import pack
+    from blackboxml.seal.pack import pack
 
     run = Run(NAME, log_dir=folder, environment=(), config={"lr": 0.1}).start()
     for step in range(STEPS):
@@ -77,7 +77,7 @@ def work(folder: Path, mark: Callable[[str, int], None]) -> None:
 
 def never_sync() -> None:
     """Do not ask the disk for anything."""
-    from blackboxml import recorder
+    from blackboxml.writer import recorder
 
     os.fsync = os.fdatasync = lambda _: None  # type: ignore[assignment]
     recorder._datasync = os.fdatasync

@@ -208,7 +208,7 @@ def act_finish(folder: Path, say: Say) -> None:
 
 def act_rotate(folder: Path, say: Say) -> None:
     """Log while every third sync fails, so that one journal after another is left."""
-    from blackboxml import recorder
+    from blackboxml.writer import recorder
 
     genuine, calls = recorder._sync_data, [0]
 
@@ -322,7 +322,7 @@ def act_seal(folder: Path, say: Say) -> None:
 
 def act_pack(folder: Path, say: Say) -> None:
     """Pack the run."""
-    from blackboxml.pack import pack
+    from blackboxml.seal.pack import pack
 
     pack(_only(folder))
     say(DONE)

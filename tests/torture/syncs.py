@@ -81,7 +81,7 @@ class Notes:
 
     def watch(self) -> None:
         """Note all syncs of this process from now on."""
-        from blackboxml import recorder
+        from blackboxml.writer import recorder
 
         os.fsync = os.fdatasync = self.sync  # type: ignore[assignment]
         recorder._datasync = self.sync

@@ -104,7 +104,7 @@ class Outcome:
 
 def buffer_writes() -> None:
     """Keep lines in memory until there are many, as a buffered file does."""
-    from blackboxml import recorder
+    from blackboxml.writer import recorder
 
     waiting: dict[int, bytes] = {}
 
@@ -119,7 +119,7 @@ def buffer_writes() -> None:
 
 def forgive_errors() -> None:
     """Take each record for written, whatever the file system says."""
-    from blackboxml import recorder
+    from blackboxml.writer import recorder
 
     genuine = recorder._write
 
@@ -133,7 +133,7 @@ def forgive_errors() -> None:
 
 def replace_in_place() -> None:
     """Rewrite documents where they stand, a little at a time."""
-    from blackboxml import files
+    from blackboxml.base import files
 
     files.Directory.replace = _replace_in_place  # type: ignore[method-assign]
 
@@ -260,12 +260,12 @@ def warm_up() -> None:
     import blackboxml.conversion.importing
     import blackboxml.converters.csv
     import blackboxml.converters.parquet
-    import blackboxml.media_recorder
-    import blackboxml.pack
     import blackboxml.repair.build
     import blackboxml.repair.diagnose
     import blackboxml.repair.place
-    import blackboxml.sealed  # noqa: F401
+    import blackboxml.seal.pack
+    import blackboxml.seal.sealed
+    import blackboxml.writer.media_recorder  # noqa: F401
 
 
 def serve_actor() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import block, journal, scan, sums
+from blackboxml import journal
+from blackboxml.journal import block, scan
+from blackboxml.seal import sums
 from blackboxml.validation import proof, single
 
 if TYPE_CHECKING:

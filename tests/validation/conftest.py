@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from blackboxml.pack import pack
+from blackboxml.seal.pack import pack
 from tests.validation import runs
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blackboxml import schema, validate
+from blackboxml import validate
+from blackboxml.base import schema
 from blackboxml.errors import JournalError
 from blackboxml.journal import encode, read_record
+from blackboxml.journal.scan import Scan
 from blackboxml.model import LIMITS, JournalFile, Limits
-from blackboxml.scan import Scan
 from tests.validation.runs import (
     change,
     edit_bytes,

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blackboxml import Run, RunWriter, schema, validate
-from blackboxml.files import Directory
+from blackboxml import Run, RunWriter, validate
+from blackboxml.base import schema
+from blackboxml.base.files import Directory
 from blackboxml.seal import seal
 from blackboxml.validation import proof, single
 from tests.validation import runs

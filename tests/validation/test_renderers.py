@@ -14,7 +14,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
-from blackboxml import schema, validate
+from blackboxml import validate
+from blackboxml.base import schema
 from blackboxml.cli import findings
 from blackboxml.errors import Problem
 from blackboxml.validation import Report, catalogue, validate_all

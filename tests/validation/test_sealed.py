@@ -12,8 +12,8 @@ import pytest
 
 from blackboxml import Run, validate
 from blackboxml.model import Limits
-from blackboxml.pack import pack
 from blackboxml.seal import seal
+from blackboxml.seal.pack import pack
 from tests.validation.runs import (
     change,
     edit_bytes,

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from blackboxml import Run, RunWriter, validate
 from blackboxml.errors import MOST_OF_A_KIND, Findings, NotARunError, Problem
 from blackboxml.model import Limits
-from blackboxml.pack import pack
 from blackboxml.seal import seal
+from blackboxml.seal.pack import pack
 from blackboxml.validation import catalogue
 from blackboxml.validation import rules as all_checks
 from blackboxml.validation.subject import RULES

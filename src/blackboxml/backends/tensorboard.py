@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import backends
 from blackboxml.backends import Refused, TrackerBackend
-from blackboxml.files import Directory, write_all
+from blackboxml.base.files import Directory, write_all
+from blackboxml.foreign.interchange import flatten
 from blackboxml.foreign.tensorboard import hparams, messages, summary
 from blackboxml.foreign.tensorboard.records import frame
-from blackboxml.interchange import flatten
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:

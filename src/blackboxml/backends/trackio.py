@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from blackboxml import backends
 from blackboxml.backends import TrackerBackend
-from blackboxml.extras import require
-from blackboxml.naming import sanitise
+from blackboxml.base.extras import require
+from blackboxml.base.naming import sanitise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

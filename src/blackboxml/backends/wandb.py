@@ -6,10 +6,11 @@ import os
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from blackboxml import backends, environment, variable
+from blackboxml import backends
 from blackboxml.backends import TrackerBackend
-from blackboxml.extras import require
-from blackboxml.naming import sanitise
+from blackboxml.base import environment, variable
+from blackboxml.base.extras import require
+from blackboxml.base.naming import sanitise
 from blackboxml.version import __version__
 
 if TYPE_CHECKING:

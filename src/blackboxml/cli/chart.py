@@ -8,11 +8,11 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from blackboxml import naming
-from blackboxml.canvas import Line, Series, draw_lines
+from blackboxml.base import naming
+from blackboxml.base.canvas import Line, Series, draw_lines
 from blackboxml.cli.terminal import safe
 from blackboxml.errors import MetricError
-from blackboxml.table import read_keys
+from blackboxml.journal.table import read_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

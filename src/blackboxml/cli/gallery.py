@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.cli.terminal import number, safe, size
 from blackboxml.errors import MetricError
 
@@ -239,8 +239,8 @@ def _histogram(value: Any, mark: str) -> RenderableType:
 
 def _array(reader: RunReader, record: MediaRecord) -> Text:
     """Return type and shape of an array."""
-    from blackboxml import npy
-    from blackboxml.files import Directory
+    from blackboxml.base import npy
+    from blackboxml.base.files import Directory
 
     with Directory(reader.path) as directory, directory.reading(str(record.file)) as descriptor:
         header = npy.read_header(descriptor)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from blackboxml import naming
+from blackboxml.base import naming
+from blackboxml.base.files import Directory
 from blackboxml.collection import find_runs
 from blackboxml.errors import JournalError, ManifestError, NotARunError
-from blackboxml.files import Directory
 from blackboxml.frontends.store import load_run
 from blackboxml.journal import check_sequence, read_blocks, read_record, read_tail
-from blackboxml.merge import find_journals
+from blackboxml.journal.merge import find_journals
 from blackboxml.model import INT64_MAX, LIMITS
 from blackboxml.reader import open_run
 

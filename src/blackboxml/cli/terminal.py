@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from blackboxml import naming
-from blackboxml.scalar import spell
+from blackboxml.base import naming
+from blackboxml.base.scalar import spell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

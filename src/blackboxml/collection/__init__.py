@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blackboxml import manifest as manifests
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.errors import BlackboxError
 from blackboxml.model import MANIFEST, SCRATCH
 from blackboxml.reader import open_run

@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.collection.cache import Cache
 from blackboxml.collection.entry import LIVE, Entry, Facts
 from blackboxml.collection.glance import glance
 from blackboxml.collection.tally import series
 from blackboxml.errors import BlackboxError
+from blackboxml.manifest.status import Watch
 from blackboxml.model import CONFIG, MANIFEST, SCRATCH
 from blackboxml.reader import open_run
-from blackboxml.status import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

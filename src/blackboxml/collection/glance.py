@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from blackboxml import manifest as manifests
-from blackboxml import usable
+from blackboxml.base.files import Directory
+from blackboxml.base.scalar import NON_FINITE
 from blackboxml.collection.entry import LIVE, Facts, Series
 from blackboxml.collection.tally import series, tally
 from blackboxml.errors import BlackboxError, Findings
-from blackboxml.files import Directory
 from blackboxml.journal import check_format
+from blackboxml.manifest import usable
+from blackboxml.manifest.status import ENDED, determine
 from blackboxml.model import CONFIG, CONFIG_FORMAT, LIMITS, MANIFEST, RUN_FORMAT, Mark
 from blackboxml.reader import RunReader
-from blackboxml.scalar import NON_FINITE
-from blackboxml.status import ENDED, determine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from blackboxml.errors import Problem
     from blackboxml.manifest import Manifest
+    from blackboxml.manifest.status import Watch
     from blackboxml.model import JournalFile
-    from blackboxml.status import Watch
 
 Glance = tuple[Facts, dict[str, Series]]
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.naming import group_of
 from blackboxml.collection.entry import Series, finite
-from blackboxml.following import committed
+from blackboxml.journal.scan import Scan
 from blackboxml.model import LIMITS, Mark
-from blackboxml.naming import group_of
-from blackboxml.scan import Scan
+from blackboxml.reader.following import committed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from blackboxml.files import Directory
+    from blackboxml.base.files import Directory
     from blackboxml.model import JournalFile, Number, Record, Summary
 
 _SMALL_BYTES: Final = 2**20
@@ -57,8 +57,8 @@ def tally(
     piece = replace(journal, mark=mark, stop=end)
     found = dict(metrics)
     if end - start > _SMALL_BYTES:
-        from blackboxml.arrays import summarise
-        from blackboxml.decoded import decode_journals
+        from blackboxml.reader.arrays import summarise
+        from blackboxml.reader.decoded import decode_journals
 
         decoded = decode_journals(directory, [piece], [], LIMITS)
         scan = decoded.scans[0]

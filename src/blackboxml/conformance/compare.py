@@ -8,8 +8,8 @@ import re
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.scalar import NON_FINITE
 from blackboxml.model import INT64_MAX, INT64_MIN
-from blackboxml.scalar import NON_FINITE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

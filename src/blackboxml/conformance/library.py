@@ -8,6 +8,9 @@ import math
 from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import Directory
+from blackboxml.base.naming import parse_journal_name
+from blackboxml.base.scalar import spell
 from blackboxml.conformance.answer import AdapterError
 from blackboxml.errors import (
     BlackboxError,
@@ -17,14 +20,11 @@ from blackboxml.errors import (
     TableError,
     UnsafePathError,
 )
-from blackboxml.files import Directory
-from blackboxml.merge import find_journals
+from blackboxml.journal.merge import find_journals
+from blackboxml.journal.scan import Scan
+from blackboxml.journal.table import METRIC, STATISTIC
 from blackboxml.model import INT64_MAX, INT64_MIN, LIMITS
-from blackboxml.naming import parse_journal_name
 from blackboxml.reader import open_run
-from blackboxml.scalar import spell
-from blackboxml.scan import Scan
-from blackboxml.table import METRIC, STATISTIC
 from blackboxml.validation import validate
 from blackboxml.version import __version__
 

@@ -20,13 +20,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from blackboxml import converters
 from blackboxml import manifest as manifests
+from blackboxml.base.files import Directory
 from blackboxml.collection import looks_like_run
 from blackboxml.conversion.comparing import Difference, compare, count_superseded, tally
 from blackboxml.conversion.importing import Imported, identity, import_run, imported
 from blackboxml.conversion.report import ConversionReport, RunReport
 from blackboxml.errors import BlackboxError, ConversionError, UnsupportedVersionError
-from blackboxml.files import Directory
-from blackboxml.interchange import MEDIA_KINDS, Ledger, Remark
+from blackboxml.foreign.interchange import MEDIA_KINDS, Ledger, Remark
 from blackboxml.model import SCRATCH
 from blackboxml.reader import open_run
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterator, Mapping
 
-    from blackboxml.interchange import ForeignRun, Kind
+    from blackboxml.foreign.interchange import ForeignRun, Kind
     from blackboxml.reader import RunReader
 
 __all__ = ["ConversionReport", "RunReport", "convert"]

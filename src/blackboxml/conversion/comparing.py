@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from blackboxml.errors import FormatError
-from blackboxml.interchange import count_as, flatten
+from blackboxml.foreign.interchange import count_as, flatten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from blackboxml.interchange import Kind
+    from blackboxml.foreign.interchange import Kind
     from blackboxml.model import MediaRecord, View
     from blackboxml.reader import RunReader
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blackboxml import manifest as manifests
+from blackboxml.base.files import Directory
+from blackboxml.base.naming import group_of
 from blackboxml.collection import find_runs
 from blackboxml.config import encode_config
 from blackboxml.errors import BlackboxError, ConfigError, MetricError
-from blackboxml.files import Directory
-from blackboxml.interchange import (
+from blackboxml.foreign.interchange import (
     Description,
     ForeignRun,
     Ledger,
@@ -29,9 +30,8 @@ from blackboxml.interchange import (
     flatten,
     one_by_one,
 )
-from blackboxml.metric import Points
+from blackboxml.journal.metric import Points
 from blackboxml.model import CONFIG_FORMAT, SCRATCH, VERSION
-from blackboxml.naming import group_of
 from blackboxml.seal import seal
 from blackboxml.version import __version__
 from blackboxml.writer import RunWriter
@@ -39,8 +39,8 @@ from blackboxml.writer import RunWriter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blackboxml.interchange import Item, Kind
-    from blackboxml.stretch import Stretches
+    from blackboxml.foreign.interchange import Item, Kind
+    from blackboxml.seal.stretch import Stretches
 
 EXTENSION: Final = "org.blackboxml.source"
 """The member of `extensions` that says where an imported run comes from."""
@@ -143,7 +143,7 @@ def _write(
     keep_source: bool,
 ) -> tuple[Path, Counter[Kind]]:
     """Write a run below a scratch folder and seal it."""
-    from blackboxml.stretch import Stretches
+    from blackboxml.seal.stretch import Stretches
 
     items = run.items(ledger)
     first = next(items, None)

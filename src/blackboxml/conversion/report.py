@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from blackboxml.interchange import Kind
-from blackboxml.scalar import spell
+from blackboxml.base.scalar import spell
+from blackboxml.foreign.interchange import Kind
 
 if TYPE_CHECKING:
-    from blackboxml.interchange import Ledger, Remark
+    from blackboxml.foreign.interchange import Ledger, Remark
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

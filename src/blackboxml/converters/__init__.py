@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from blackboxml.interchange import ForeignRun, Ledger
+    from blackboxml.foreign.interchange import ForeignRun, Ledger
     from blackboxml.reader import RunReader
 
 FORMATS: Final[dict[str, str]] = {

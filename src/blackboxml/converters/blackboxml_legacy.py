@@ -4,7 +4,7 @@ A step of 0.5 is a place in a list. Where that is not the step of a run, an expo
 member `_step` among the metrics, which an import takes for the step.
 
 0.5 wrote a folder `<name>_<YYYYMMDD_HHMMSS>` with one `run.json` of all steps; what stands in it is
-described by `blackboxml.legacy` (https://pypi.org/project/blackboxml/0.5.2/, store.py and
+described by `blackboxml.foreign.legacy` (https://pypi.org/project/blackboxml/0.5.2/, store.py and
 tracker.py). 0.2 wrote `metrics_<YYYYMMDD_HHMMSS>.json`: the last values of a Keras training with
 `experiment`, `tags` and `timestamp`, or the history of one, a list of values for each metric.
 """
@@ -18,11 +18,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.errors import BlackboxError, FormatError
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import ForeignRun, Point, count_as, fingerprint
-from blackboxml.legacy import scan_legacy
+from blackboxml.foreign.interchange import ForeignRun, Point, count_as, fingerprint
+from blackboxml.foreign.legacy import scan_legacy
 from blackboxml.model import INT64_MAX, INT64_MIN, MANIFEST, SCRATCH
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
-    from blackboxml.interchange import Item, Kind, Ledger
+    from blackboxml.foreign.interchange import Item, Kind, Ledger
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 

@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.errors import ConversionError
 from blackboxml.foreign import delimited, layout, tabular
-from blackboxml.interchange import open_plain
+from blackboxml.foreign.interchange import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from blackboxml.foreign.interchange import ForeignRun, Item, Ledger
     from blackboxml.foreign.tabular import Plan
-    from blackboxml.interchange import ForeignRun, Item, Ledger
     from blackboxml.reader import RunReader
 
 EXTRA: Final = None

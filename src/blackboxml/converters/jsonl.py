@@ -19,15 +19,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.naming import distinct
+from blackboxml.base.scalar import NON_FINITE, spell
 from blackboxml.foreign import layout, tabular
-from blackboxml.naming import distinct
-from blackboxml.scalar import NON_FINITE, spell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from blackboxml.interchange import ForeignRun, Item, Ledger
+    from blackboxml.foreign.interchange import ForeignRun, Item, Ledger
     from blackboxml.reader import RunReader
 
 EXTRA: Final = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from blackboxml.foreign import delimited, tabular
-from blackboxml.interchange import ForeignRun, fingerprint
+from blackboxml.foreign.interchange import ForeignRun, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

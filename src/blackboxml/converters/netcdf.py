@@ -21,10 +21,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml.extras import require
+from blackboxml.base.extras import require
+from blackboxml.base.naming import variable_names
 from blackboxml.foreign import layout, tabular
-from blackboxml.interchange import Description
-from blackboxml.naming import variable_names
+from blackboxml.foreign.interchange import Description
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xarray as xr
 
+    from blackboxml.foreign.interchange import ForeignRun, Item, Ledger
     from blackboxml.foreign.tabular import Plan
-    from blackboxml.interchange import ForeignRun, Item, Ledger
     from blackboxml.reader import RunReader
 
 EXTRA: Final = "netcdf"

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from blackboxml.foreign.interchange import ForeignRun, Item, Ledger
     from blackboxml.foreign.tabular import Plan
-    from blackboxml.interchange import ForeignRun, Item, Ledger
     from blackboxml.reader import RunReader
 
 EXTRA: Final = None

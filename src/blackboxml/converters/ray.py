@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign import delimited
 from blackboxml.foreign.hyperparameters import read_json
-from blackboxml.foreign.values import Names, number, to_medium
-from blackboxml.interchange import (
+from blackboxml.foreign.interchange import (
     ForeignRun,
     Ledger,
     Point,
@@ -23,12 +22,13 @@ from blackboxml.interchange import (
     flatten,
     open_plain,
 )
+from blackboxml.foreign.values import Names, number, to_medium
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import Item
+    from blackboxml.foreign.interchange import Item
     from blackboxml.model import Number, Status
 
 EXTRA: Final = None

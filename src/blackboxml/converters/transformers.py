@@ -11,14 +11,14 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign.hyperparameters import read_json
+from blackboxml.foreign.interchange import ForeignRun, Point, Restart, fingerprint
 from blackboxml.foreign.values import Names, separate
-from blackboxml.interchange import ForeignRun, Point, Restart, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.foreign.interchange import Item, Ledger
 
 EXTRA: Final = None
 

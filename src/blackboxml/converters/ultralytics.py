@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import ForeignRun
+    from blackboxml.foreign.interchange import ForeignRun
 
 EXTRA: Final = "ultralytics"
 

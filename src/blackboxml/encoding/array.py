@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from blackboxml.base.npy import MEDIA_TYPE, write_array
 from blackboxml.encoding import Encoded
-from blackboxml.npy import MEDIA_TYPE, write_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

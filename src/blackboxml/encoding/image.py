@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.extras import require
 from blackboxml.encoding import Encoded
 from blackboxml.encoding.array import to_array
-from blackboxml.extras import require
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,14 +10,14 @@ import csv
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from blackboxml.base.naming import distinct
 from blackboxml.model import INT64_MAX, INT64_MIN
-from blackboxml.naming import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import Ledger
+    from blackboxml.foreign.interchange import Ledger
     from blackboxml.model import Number
 
 SEPARATORS: Final = ",;\t|"

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml.extras import require
-from blackboxml.interchange import open_plain
+from blackboxml.base.extras import require
+from blackboxml.foreign.interchange import open_plain
 
 if TYPE_CHECKING:
     from pathlib import Path

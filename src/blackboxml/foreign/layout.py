@@ -9,9 +9,9 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from blackboxml.base.naming import distinct, file_stems
 from blackboxml.errors import ConversionError
 from blackboxml.model import SCRATCH
-from blackboxml.naming import distinct, file_stems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

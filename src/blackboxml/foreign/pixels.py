@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from blackboxml.extras import require
+from blackboxml.base.extras import require
 
 if TYPE_CHECKING:
     import numpy as np

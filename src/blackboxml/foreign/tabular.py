@@ -16,10 +16,10 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from blackboxml.base.naming import distinct
 from blackboxml.foreign import delimited
 from blackboxml.foreign.hyperparameters import read_yaml
-from blackboxml.foreign.values import Names, document, number, recall, to_medium
-from blackboxml.interchange import (
+from blackboxml.foreign.interchange import (
     Description,
     ForeignRun,
     Medium,
@@ -28,14 +28,14 @@ from blackboxml.interchange import (
     count_as,
     fingerprint,
 )
+from blackboxml.foreign.values import Names, document, number, recall, to_medium
 from blackboxml.model import INT64_MAX
-from blackboxml.naming import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.foreign.interchange import Item, Ledger
     from blackboxml.reader import RunReader
 
 ABOUT: Final = "blackbox-table"
@@ -186,7 +186,7 @@ class Plan(NamedTuple):
 
 def plan(run: RunReader, ledger: Ledger) -> Plan:
     """Return how a run becomes tables; media are entered as lost."""
-    from blackboxml.table import INDEX, read_keys
+    from blackboxml.journal.table import INDEX, read_keys
 
     index = ["step", "time"]
     found: dict[str, list[Column]] = {}

@@ -17,19 +17,19 @@ from hashlib import sha256
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import naming, npy
+from blackboxml.base import naming, npy
+from blackboxml.base.scalar import NON_FINITE, spell, to_number
 from blackboxml.config import decode_config, encode_config
 from blackboxml.errors import ConfigError, MetricError
-from blackboxml.interchange import Medium, count_as
+from blackboxml.foreign.interchange import Medium, count_as
 from blackboxml.model import INT64_MAX, INT64_MIN
-from blackboxml.scalar import NON_FINITE, spell, to_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
-    from blackboxml.interchange import ForeignRun, Ledger
+    from blackboxml.foreign.interchange import ForeignRun, Ledger
     from blackboxml.model import MediaRecord, Number
     from blackboxml.reader import RunReader
 
@@ -315,7 +315,7 @@ def columns(table: pa.Table, group: str) -> list[tuple[str, str, str | None]]:
 
     A statistic across ranks is called as its column is, with the group before it.
     """
-    from blackboxml.table import INDEX, read_keys
+    from blackboxml.journal.table import INDEX, read_keys
 
     found: list[tuple[str, str, str | None]] = []
     names = table.column_names[len(INDEX) :]

@@ -14,13 +14,13 @@ import logging
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from blackboxml.base.extras import require
+from blackboxml.base.naming import check_metric_name
+from blackboxml.base.scalar import to_number
+from blackboxml.base.secret import hide
+from blackboxml.base.variable import rank
 from blackboxml.errors import MetricError, RunStateError
-from blackboxml.extras import require
 from blackboxml.frontends.run import Run
-from blackboxml.naming import check_metric_name
-from blackboxml.scalar import to_number
-from blackboxml.secret import hide
-from blackboxml.variable import rank
 
 if TYPE_CHECKING:
     import os

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from blackboxml.extras import base_class, require
+from blackboxml.base.extras import base_class, require
 from blackboxml.frontends.driven import Driven, watch
 
 if TYPE_CHECKING:

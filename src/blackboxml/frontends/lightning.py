@@ -7,10 +7,10 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from blackboxml.extras import base_class
+from blackboxml.base.extras import base_class
+from blackboxml.base.naming import sanitise
 from blackboxml.frontends.driven import Driven
 from blackboxml.frontends.run import Run
-from blackboxml.naming import sanitise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

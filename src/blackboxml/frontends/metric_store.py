@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
+from blackboxml.base.scalar import to_number
 from blackboxml.errors import MetricError
-from blackboxml.scalar import to_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from datetime import datetime
 from numbers import Real
 from typing import Any, ClassVar
 
-from blackboxml.extras import require
+from blackboxml.base.extras import require
 from blackboxml.frontends.driven import Driven, watch
 from blackboxml.frontends.run import Run
 

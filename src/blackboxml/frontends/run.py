@@ -14,24 +14,24 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blackboxml import environment as environments
 from blackboxml import manifest as manifests
+from blackboxml.base import environment as environments
+from blackboxml.base.files import Directory
 from blackboxml.collection import newest_run
 from blackboxml.companion import Companions
 from blackboxml.config import decode_config, encode_config
 from blackboxml.errors import BlackboxError, ConfigError, RunStateError
-from blackboxml.files import Directory
 from blackboxml.journal import check_format, parse
-from blackboxml.media_log import MediaLog
 from blackboxml.model import CONFIG_FORMAT, LIMITS, VERSION
 from blackboxml.writer import RunWriter
+from blackboxml.writer.media_log import MediaLog
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from types import FrameType, TracebackType
     from typing import Self
 
-    from blackboxml.recorder import Sync
+    from blackboxml.writer.recorder import Sync
 
 logger = logging.getLogger("blackboxml")
 
@@ -91,17 +91,17 @@ class Run(MediaLog):
             sync: When records survive a power cut: `interval` within about a second, `record`
                 before each `log` returns, `none` when the operating system likes.
             environment: Fields to record about machine and software; None for the usual ones, empty
-                for none. See `blackboxml.environment.FIELDS`.
+                for none. See `blackboxml.base.environment.FIELDS`.
             command_line: Record the whole command line, which may hold secrets.
             seal: Write tables, datasets and checksums when the run ends.
             parent: Id of the run that this one was derived from.
             run_id: Id of a new run, 32 lower-case hexadecimal digits; made up by default.
             extensions: What a new run says besides, by domain name in reverse.
             system_metrics: Sample processor, memory, disk, network and GPUs into the group
-                `system`: True for each 15 seconds, or the seconds. See `blackboxml.system`.
-            console: Keep what is printed, in `console.log`. See `blackboxml.console`.
+                `system`: True for each 15 seconds, or the seconds; `blackboxml.companion.system`.
+            console: Keep what is printed, in `console.log`. See `blackboxml.companion.console`.
             code: Keep the loaded sources and the difference to the last commit, without secrets, as
-                artifacts. See `blackboxml.snapshot`.
+                artifacts. See `blackboxml.companion.snapshot`.
 
         Raises:
             ValueError: If `system_metrics` is no time.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, ClassVar
 
-from blackboxml.extras import require
+from blackboxml.base.extras import require
 from blackboxml.frontends.driven import Driven
 
 

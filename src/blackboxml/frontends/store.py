@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from blackboxml import manifest as manifests
 from blackboxml.collection import find_runs
 from blackboxml.errors import ManifestError, NotARunError
-from blackboxml.legacy import load_legacy
+from blackboxml.foreign.legacy import load_legacy
 from blackboxml.reader import open_run
 
 if TYPE_CHECKING:

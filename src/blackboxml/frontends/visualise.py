@@ -9,10 +9,10 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.extras import require
+from blackboxml.base.naming import group_of
 from blackboxml.errors import BlackboxError, ManifestError, NotARunError
-from blackboxml.extras import require
-from blackboxml.legacy import load_legacy
-from blackboxml.naming import group_of
+from blackboxml.foreign.legacy import load_legacy
 from blackboxml.reader import open_run
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from blackboxml.extras import base_class
+from blackboxml.base.extras import base_class
 from blackboxml.frontends.driven import Driven
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blackboxml.base.files import Directory
 from blackboxml.errors import RepairError
-from blackboxml.files import Directory
 from blackboxml.model import LIMITS, MANIFEST, SCRATCH, Limits
 from blackboxml.repair.plan import Action, Plan, RepairReport
 

@@ -10,14 +10,14 @@ import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
-from blackboxml import schema
-from blackboxml.ending import prove_attempts
+from blackboxml.base import schema
+from blackboxml.base.files import Directory, check_relative
 from blackboxml.errors import BlackboxError, Findings, RepairError
-from blackboxml.files import Directory, check_relative
+from blackboxml.journal.ending import prove_attempts
 from blackboxml.model import MANIFEST, RUN_FORMAT, SUMS, VERSION
 from blackboxml.repair.case import entries_below
 from blackboxml.seal import Sealing, entry_files
-from blackboxml.sums import list_files, write_sums
+from blackboxml.seal.sums import list_files, write_sums
 from blackboxml.validation import validate
 from blackboxml.version import __version__
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from blackboxml.ending import Attempt
+    from blackboxml.journal.ending import Attempt
     from blackboxml.manifest import Manifest
     from blackboxml.model import JournalFile, Limits
     from blackboxml.repair.case import Case

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
-from blackboxml import naming, process, usable
-from blackboxml.ending import last_end
+from blackboxml.base import naming, process
+from blackboxml.base.files import check_relative
 from blackboxml.errors import (
     BlackboxError,
     Findings,
@@ -21,20 +21,21 @@ from blackboxml.errors import (
     Problem,
     RunIsLiveError,
 )
-from blackboxml.files import check_relative
+from blackboxml.journal.ending import last_end
+from blackboxml.journal.scan import deeper
+from blackboxml.manifest import usable
+from blackboxml.manifest.status import determine, refuse_live
 from blackboxml.model import MANIFEST, SCRATCH, SUMS
 from blackboxml.repair.history import History, Known
 from blackboxml.repair.tables import FIRST, TableSource
-from blackboxml.scan import deeper
-from blackboxml.status import determine, refuse_live
-from blackboxml.sums import digest
+from blackboxml.seal.sums import digest
 from blackboxml.validation import Report, validate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from blackboxml.files import Directory
+    from blackboxml.base.files import Directory
     from blackboxml.manifest import Manifest
     from blackboxml.model import JournalFile, Limits
     from blackboxml.repair.history import Target
@@ -205,8 +206,8 @@ def _from_tables(case: Case) -> Manifest:
     Raises:
         ManifestError: If there is no table of a run either.
     """
-    from blackboxml.sealed import open_table
-    from blackboxml.table import METADATA
+    from blackboxml.journal.table import METADATA
+    from blackboxml.seal.sealed import open_table
 
     for name in _tables(case.directory):
         try:

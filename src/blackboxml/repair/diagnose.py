@@ -9,7 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
-from blackboxml import naming, schema
+from blackboxml.base import naming, schema
 from blackboxml.errors import BlackboxError
 from blackboxml.model import CONFIG, MANIFEST, SUMS
 from blackboxml.repair import ranges
@@ -18,7 +18,7 @@ from blackboxml.repair.headers import mend_headers, processes_of
 from blackboxml.repair.history import History
 from blackboxml.repair.lines import good_lines
 from blackboxml.repair.plan import Action
-from blackboxml.sums import digest
+from blackboxml.seal.sums import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
-from blackboxml import schema
+from blackboxml.base import schema
 from blackboxml.errors import RepairError
 from blackboxml.journal import encode, new_header
 from blackboxml.model import JOURNAL_FORMAT, MEDIA_FORMAT

@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from blackboxml import naming
+from blackboxml.base import naming
+from blackboxml.base.files import write_all
 from blackboxml.errors import Findings, MetricError, UnsupportedVersionError
-from blackboxml.files import write_all
 from blackboxml.journal import decode, encode
-from blackboxml.merge import find_journals
+from blackboxml.journal.merge import find_journals
 from blackboxml.repair import ranges
 from blackboxml.repair.lines import contents, good_lines, survey
 from blackboxml.repair.tables import merged
@@ -27,13 +27,13 @@ from blackboxml.repair.tables import merged
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from blackboxml.files import Directory
+    from blackboxml.base.files import Directory
+    from blackboxml.base.naming import JournalStem
+    from blackboxml.journal.scan import Event
     from blackboxml.model import Header, JournalFile, Limits
-    from blackboxml.naming import JournalStem
     from blackboxml.repair.lines import Found
     from blackboxml.repair.ranges import Range
     from blackboxml.repair.tables import Place, TableSource
-    from blackboxml.scan import Event
 
 _FLUSH_BYTES = 2**20
 _EXACT = float(2**53)

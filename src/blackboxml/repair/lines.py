@@ -7,22 +7,22 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from blackboxml import schema
+from blackboxml.base import schema
 from blackboxml.errors import Findings, JournalError
 from blackboxml.journal import Block, decode, read_blocks
-from blackboxml.medium import value_fault
+from blackboxml.journal.scan import Scan
+from blackboxml.media.medium import value_fault
 from blackboxml.model import Mark
 from blackboxml.repair import ranges
-from blackboxml.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from blackboxml.files import Directory
+    from blackboxml.base.files import Directory
+    from blackboxml.base.naming import JournalStem
+    from blackboxml.journal.scan import Event
     from blackboxml.model import JournalFile, Limits
-    from blackboxml.naming import JournalStem
     from blackboxml.repair.ranges import Range
-    from blackboxml.scan import Event
 
 MOST_PLACES: Final = 1000
 """Places of dropped lines that a report names."""

@@ -13,15 +13,15 @@ import stat
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from blackboxml.base.naming import parse_journal_name
 from blackboxml.model import MANIFEST, SUMS
-from blackboxml.naming import parse_journal_name
 from blackboxml.repair.build import ASIDE
 from blackboxml.repair.case import entries_below, scratch_below
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from blackboxml.files import Directory
+    from blackboxml.base.files import Directory
 
 
 def put_in_place(directory: Directory, place: Path) -> list[str]:
@@ -31,7 +31,7 @@ def put_in_place(directory: Directory, place: Path) -> list[str]:
         directory: The damaged run.
         place: The mended one, a scratch folder inside it.
     """
-    from blackboxml.files import Directory as Opened
+    from blackboxml.base.files import Directory as Opened
 
     with Opened(place) as mended:
         entries = dict(entries_below(mended))

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from blackboxml import naming
+from blackboxml.base import naming
+from blackboxml.base.scalar import spell
 from blackboxml.errors import BlackboxError
-from blackboxml.scalar import spell
-from blackboxml.sealed import open_table
-from blackboxml.table import INDEX, METADATA, read_keys
+from blackboxml.journal.table import INDEX, METADATA, read_keys
+from blackboxml.seal.sealed import open_table
 from blackboxml.validation.document import parse
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     import pyarrow.parquet as pq
 
-    from blackboxml.files import Directory
+    from blackboxml.base.files import Directory
+    from blackboxml.journal.scan import Event
+    from blackboxml.journal.table import Key
     from blackboxml.model import Limits
-    from blackboxml.scan import Event
-    from blackboxml.table import Key
 
 Place = tuple[int, int, int]
 """Attempt, rank and `seq` of a record."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import backends as rooms
-from blackboxml import variable
+from blackboxml.base import variable
 from blackboxml.tracker.fanout import TIMEOUT, NullTracker, Tracker
 from blackboxml.tracker.faults import describe
 from blackboxml.tracker.lane import DirectLane, QueuedLane

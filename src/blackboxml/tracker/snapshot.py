@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from blackboxml.scalar import to_number
+from blackboxml.base.scalar import to_number
 
 _PLAIN: Final = frozenset({float, int, bool, str, bytes, type(None)})
 

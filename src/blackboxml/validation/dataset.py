@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from blackboxml import published
-from blackboxml.dataset import COORDINATES, DIMENSION, Dataset, filled, variables
 from blackboxml.errors import TableError
+from blackboxml.journal.table import INDEX
 from blackboxml.model import DATASET_FORMAT, VERSION
-from blackboxml.table import INDEX
+from blackboxml.seal.dataset import COORDINATES, DIMENSION, Dataset, filled, variables
 from blackboxml.validation.netcdf import (
     check_bounds,
     check_dimensions,
@@ -25,9 +25,9 @@ from blackboxml.validation.series import Held, scan_chunks
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from blackboxml.journal.table import GroupSchema, Key
     from blackboxml.seal import Spill
-    from blackboxml.sealed import GroupFiles
-    from blackboxml.table import GroupSchema, Key
+    from blackboxml.seal.sealed import GroupFiles
     from blackboxml.validation.subject import Subject
 
 _VALUES: Final = ("BB-SEA-004", "BB-DAT-010")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from blackboxml import published, schema
+from blackboxml import published
+from blackboxml.base import schema
 from blackboxml.errors import LimitError, UnsupportedVersionError
 from blackboxml.journal import check_format
 

@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from blackboxml.dataset import COORDINATES, DIMENSION
-from blackboxml.table import INDEX, METADATA, METRIC
+from blackboxml.journal.table import INDEX, METADATA, METRIC
+from blackboxml.seal.dataset import COORDINATES, DIMENSION
 from blackboxml.validation import headers
 from blackboxml.validation.page import pages_in
 

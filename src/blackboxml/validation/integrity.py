@@ -6,8 +6,8 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
+from blackboxml.base.files import check_relative
 from blackboxml.errors import UnsafePathError
-from blackboxml.files import check_relative
 from blackboxml.model import MANIFEST, SUMS
 from blackboxml.validation.subject import checks
 

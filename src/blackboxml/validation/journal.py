@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import naming, schema
+from blackboxml.base import naming, schema
 from blackboxml.errors import JournalError, Problem, UnsafePathError
 from blackboxml.journal import decode
-from blackboxml.merge import find_journals
+from blackboxml.journal.merge import find_journals
 from blackboxml.model import JOURNAL_FORMAT, MEDIA_FORMAT
 from blackboxml.seal import Sealing, Spill
 from blackboxml.validation.document import check_schema, check_version
@@ -23,7 +23,7 @@ from blackboxml.validation.subject import Visible, checks
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
-    from blackboxml.table import Part
+    from blackboxml.journal.table import Part
     from blackboxml.validation.subject import Subject
 
 _FRAME = frozenset(["seq", "time", "step"])

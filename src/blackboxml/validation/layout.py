@@ -6,9 +6,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from blackboxml import naming
+from blackboxml.base import naming
+from blackboxml.base.files import check_relative
 from blackboxml.errors import JournalError, UnsafePathError
-from blackboxml.files import check_relative
 from blackboxml.journal import decode
 from blackboxml.model import JOURNAL_FORMAT, SCRATCH
 from blackboxml.validation.subject import checks
@@ -16,7 +16,7 @@ from blackboxml.validation.subject import checks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blackboxml.files import Directory
+    from blackboxml.base.files import Directory
     from blackboxml.validation.subject import Subject
 
 _DEVICES = frozenset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blackboxml.status import ENDED, determine
+from blackboxml.manifest.status import ENDED, determine
 from blackboxml.validation.subject import checks
 
 if TYPE_CHECKING:

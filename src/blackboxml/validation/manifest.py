@@ -7,7 +7,7 @@ import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.errors import LimitError, UnsafePathError
 from blackboxml.manifest import ORDER
 from blackboxml.model import MANIFEST, RUN_FORMAT

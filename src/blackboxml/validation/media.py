@@ -6,11 +6,11 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from blackboxml import naming, npy
+from blackboxml.base import naming, npy
+from blackboxml.base.files import check_relative
 from blackboxml.errors import JournalError, UnsafePathError, UnsupportedVersionError
-from blackboxml.files import check_relative
 from blackboxml.journal import count_off, decode, read_blocks, read_header
-from blackboxml.medium import value_fault
+from blackboxml.media.medium import value_fault
 from blackboxml.model import Losses
 from blackboxml.validation.document import check_schema
 from blackboxml.validation.journal import check_header

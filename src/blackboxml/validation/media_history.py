@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.errors import UnsupportedVersionError
-from blackboxml.merge import find_journals
+from blackboxml.journal.merge import find_journals
 from blackboxml.validation.merge import check_copies, check_ordinals, check_process
 from blackboxml.validation.subject import Visible, checks
 

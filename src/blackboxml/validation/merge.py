@@ -6,7 +6,7 @@ import contextlib
 import heapq
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.errors import JournalError
 from blackboxml.journal import decode, read_blocks
 from blackboxml.manifest import timestamp
@@ -17,9 +17,9 @@ from blackboxml.validation.subject import checks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blackboxml.journal.scan import Scan
     from blackboxml.manifest import Manifest
     from blackboxml.model import JournalFile
-    from blackboxml.scan import Scan
     from blackboxml.validation.subject import Subject
 
 

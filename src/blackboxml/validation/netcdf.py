@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import h5py
 import numpy as np
 
-from blackboxml.dataset import COORDINATES, DIMENSION
+from blackboxml.seal.dataset import COORDINATES, DIMENSION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from blackboxml.table import Key
+    from blackboxml.journal.table import Key
 
 
 class Report(Protocol):

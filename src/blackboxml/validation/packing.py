@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from blackboxml.journal.table import INDEX, GroupSchema, read_keys
 from blackboxml.model import MANIFEST
 from blackboxml.seal import rewinds_of
-from blackboxml.sealed import effective_rows
-from blackboxml.table import INDEX, GroupSchema, read_keys
+from blackboxml.seal.sealed import effective_rows
 from blackboxml.validation.document import pointer
 from blackboxml.validation.subject import TABLE
 from blackboxml.validation.table import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import pyarrow.parquet as pq
 
-    from blackboxml.table import Key
+    from blackboxml.journal.table import Key
     from blackboxml.validation.subject import Subject
 
 _BATCH_ROWS: Final = 65_536

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from blackboxml import manifest as manifests
-from blackboxml import naming, schema
-from blackboxml.checksum import crc32
+from blackboxml.base import naming, schema
+from blackboxml.base.checksum import crc32
 from blackboxml.errors import BlackboxError
 from blackboxml.model import (
     CONFIG,
@@ -42,7 +42,7 @@ from blackboxml.model import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
-    from blackboxml.files import Directory
+    from blackboxml.base.files import Directory
     from blackboxml.validation.exact import Column, Values
 
 _JOURNAL: Final = "metrics.jsonl"

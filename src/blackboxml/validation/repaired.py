@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.errors import JournalError, UnsupportedVersionError
 from blackboxml.journal import read_header
 from blackboxml.model import JOURNAL_FORMAT, MEDIA_FORMAT

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.model import MANIFEST
 from blackboxml.seal import described, journal_entries
 from blackboxml.validation.document import equal, pointer
@@ -17,7 +17,7 @@ from blackboxml.validation.subject import TABLE, checks
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from blackboxml.sealed import GroupFiles
+    from blackboxml.seal.sealed import GroupFiles
     from blackboxml.validation.subject import Subject
 
 _RULES = {"column": "BB-GRP-005", "variable": "BB-GRP-007", "type": "BB-GRP-004"}
@@ -78,7 +78,7 @@ def check_groups(subject: Subject) -> None:
     if why := _unlike(subject):
         subject.skip(why, *known, "BB-GRP-006", "BB-GRP-007")
         return
-    from blackboxml.sealed import GroupFiles
+    from blackboxml.seal.sealed import GroupFiles
     from blackboxml.validation.dataset import check_dataset
     from blackboxml.validation.table import check_table
 

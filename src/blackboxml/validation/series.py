@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import h5py
 
-from blackboxml.dataset_series import batches, differing
 from blackboxml.errors import FormatError
-from blackboxml.placement import DRAW, dimensions, place_series
-from blackboxml.series import find_series
+from blackboxml.media.placement import DRAW, dimensions, place_series
+from blackboxml.media.series import find_series
+from blackboxml.seal.dataset_series import batches, differing
 from blackboxml.validation.netcdf import plain_text
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from blackboxml.dataset import Dataset
-    from blackboxml.placement import Placed, Variable
+    from blackboxml.media.placement import Placed, Variable
+    from blackboxml.media.series import Series
     from blackboxml.seal import Spill
-    from blackboxml.sealed import GroupFiles
-    from blackboxml.series import Series
+    from blackboxml.seal.dataset import Dataset
+    from blackboxml.seal.sealed import GroupFiles
     from blackboxml.validation.netcdf import Report
     from blackboxml.validation.subject import Subject
 

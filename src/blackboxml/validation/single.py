@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from blackboxml import naming, published
+from blackboxml import published
+from blackboxml.base import naming
+from blackboxml.base.files import Directory
 from blackboxml.errors import NotARunError, UnsafePathError
-from blackboxml.files import Directory
 from blackboxml.model import LIMITS, MANIFEST, Limits
 from blackboxml.validation.report import CHECKED, LEVELS, Level, Outcome, Report, Verdict
 

@@ -7,19 +7,19 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from blackboxml.base.files import Directory
 from blackboxml.errors import Findings, Problem
-from blackboxml.files import Directory
-from blackboxml.sums import digest
+from blackboxml.seal.sums import digest
 
 if TYPE_CHECKING:
     import contextlib
     from collections.abc import Callable
 
+    from blackboxml.journal.scan import Scan
+    from blackboxml.journal.table import GroupSchema
     from blackboxml.manifest import Manifest
     from blackboxml.model import JournalFile, Limits
-    from blackboxml.scan import Scan
     from blackboxml.seal import Spill
-    from blackboxml.table import GroupSchema
 
 
 def _silent(share: float) -> None:

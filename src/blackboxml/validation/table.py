@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from blackboxml.journal.table import INDEX, METADATA, METRIC, STATISTIC
 from blackboxml.model import TABLE_FORMAT
-from blackboxml.sealed import same
-from blackboxml.table import INDEX, METADATA, METRIC, STATISTIC
+from blackboxml.seal.sealed import same
 from blackboxml.validation.document import check_schema, check_version, parse
 from blackboxml.validation.page import pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from blackboxml.journal.table import GroupSchema
     from blackboxml.seal import Spill
-    from blackboxml.table import GroupSchema
     from blackboxml.validation.subject import Subject
 
 _BATCH_ROWS: Final = 65_536

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.backends import TrackerBackend
 from blackboxml.backends.csv.rows import METRICS, Encoder, Rows, put_aside
-from blackboxml.files import Directory
-from blackboxml.naming import sanitise
-from blackboxml.scalar import spell
+from blackboxml.base.files import Directory
+from blackboxml.base.naming import sanitise
+from blackboxml.base.scalar import spell
 
 if TYPE_CHECKING:
     import os

@@ -21,14 +21,14 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
-from blackboxml.files import write_all
+from blackboxml.base.files import write_all
 from blackboxml.model import SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from blackboxml.files import Directory
+    from blackboxml.base.files import Directory
 
 logger = logging.getLogger("blackboxml")
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from blackboxml import backends
 from blackboxml.backends import Logged, Refused, TrackerBackend
 from blackboxml.backends.mlflow import facts
-from blackboxml.extras import require
+from blackboxml.base.extras import require
+from blackboxml.foreign.interchange import flatten
 from blackboxml.foreign.mlflow import LONGEST_PARAM, MOST_METRICS, MOST_PARAMS, mend
-from blackboxml.interchange import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ import sys
 from datetime import datetime
 from typing import Any, Final
 
-from blackboxml import environment, variable
+from blackboxml.base import environment, variable
 from blackboxml.version import __version__
 
 _SCHEDULERS: Final = {"PBS_JOBID": "PBS", "SLURM_JOB_ID": "SLURM"}

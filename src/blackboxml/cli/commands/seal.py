@@ -50,7 +50,7 @@ def _seal(arguments: argparse.Namespace) -> int:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from blackboxml.pack import pack
+    from blackboxml.seal.pack import pack
 
     return _each_run(arguments, "pack", pack)
 

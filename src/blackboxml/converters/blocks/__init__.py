@@ -21,13 +21,13 @@ from blackboxml.converters.blocks.writer import OWN, SCHEMA, Writer
 from blackboxml.errors import FormatError
 from blackboxml.foreign import values as foreign
 from blackboxml.foreign.database import ERRORS, Source, has_tables, salvage, transaction
-from blackboxml.interchange import ForeignRun, fingerprint
+from blackboxml.foreign.interchange import ForeignRun, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.foreign.interchange import Item, Ledger
     from blackboxml.reader import RunReader
 
 EXTRA: Final = None

@@ -12,12 +12,12 @@ import numpy as np
 
 from blackboxml.converters.blocks.pickles import UnsafePickleError, load, simplify
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import Medium, Point
+from blackboxml.foreign.interchange import Medium, Point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.foreign.interchange import Item, Ledger
 
 PICKLE: Final = "application/x-python-pickle"
 """Media type of a pickle that could not be understood and is kept as it is."""

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.converters.blocks.value import PICKLE, freeze, thaw
 from blackboxml.errors import BlackboxError
 from blackboxml.foreign import values as foreign
+from blackboxml.foreign.interchange import count_as
 from blackboxml.foreign.training_log import is_log, read_history
-from blackboxml.interchange import count_as
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
 
+    from blackboxml.foreign.interchange import Kind, Ledger
     from blackboxml.foreign.training_log import History
-    from blackboxml.interchange import Kind, Ledger
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 

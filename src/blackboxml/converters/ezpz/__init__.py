@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.converters.ezpz.dataset import is_dataset, read_dataset
 from blackboxml.errors import FormatError
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import ForeignRun, Medium, Point, fingerprint, open_plain
+from blackboxml.foreign.interchange import ForeignRun, Medium, Point, fingerprint, open_plain
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Kind, Ledger
+    from blackboxml.foreign.interchange import Item, Kind, Ledger
     from blackboxml.model import Number
 
 EXTRA: Final = None

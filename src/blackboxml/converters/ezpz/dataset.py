@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import Medium, Point
+from blackboxml.foreign.interchange import Medium, Point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.foreign.interchange import Item, Ledger
     from blackboxml.model import Number
 
 _ENDING: Final = "_dataset.h5"

@@ -18,7 +18,7 @@ from blackboxml.errors import ConversionError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from blackboxml.interchange import ForeignRun, Ledger
+    from blackboxml.foreign.interchange import ForeignRun, Ledger
     from blackboxml.reader import RunReader
 
 SCHEMES: Final = ("http", "https", "sqlite")

@@ -22,8 +22,8 @@ from blackboxml.foreign.database import (
     salvage_parts,
     tables,
 )
+from blackboxml.foreign.interchange import fingerprint
 from blackboxml.foreign.values import Digest
-from blackboxml.interchange import fingerprint
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blackboxml.converters.mlflow.series import Series
-    from blackboxml.interchange import ForeignRun
+    from blackboxml.foreign.interchange import ForeignRun
 
 FILE: Final = "mlflow.db"
 FOLDERS: Final = ("mlruns", "mlartifacts")
@@ -77,7 +77,7 @@ class _Store:
     """One database."""
 
     def __init__(self, source: Source, connection: sqlite3.Connection) -> None:
-        from blackboxml.shelf import Shelf
+        from blackboxml.base.shelf import Shelf
 
         self._source = source
         self._connection = connection

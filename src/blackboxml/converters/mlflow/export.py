@@ -20,11 +20,13 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.extras import require
+from blackboxml.base.naming import distinct
 from blackboxml.converters.mlflow import server
 from blackboxml.converters.mlflow.run import DOCUMENT, EXTRA, INDEX, OWN, RUN_ID
 from blackboxml.errors import BlackboxError, ConversionError
-from blackboxml.extras import require
 from blackboxml.foreign import values as foreign
+from blackboxml.foreign.interchange import count_as, flatten
 from blackboxml.foreign.mlflow import (
     LONGEST_NAME,
     LONGEST_PARAM,
@@ -32,15 +34,13 @@ from blackboxml.foreign.mlflow import (
     MOST_PARAMS,
     mend,
 )
-from blackboxml.interchange import count_as, flatten
-from blackboxml.naming import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
 
-    from blackboxml.interchange import Kind, Ledger
+    from blackboxml.foreign.interchange import Kind, Ledger
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 
@@ -229,7 +229,7 @@ class _Export:
 
     def _group(self, group: str) -> None:
         """Write the numbers of a group, in the order in which they were logged."""
-        from blackboxml.table import INDEX, read_keys
+        from blackboxml.journal.table import INDEX, read_keys
 
         table = self._run.arrow(group)
         keys = read_keys(table.schema)

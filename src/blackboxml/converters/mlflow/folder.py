@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.converters.mlflow.run import EXTRA, Told, build, files_below
 from blackboxml.foreign.hyperparameters import read_yaml
+from blackboxml.foreign.interchange import fingerprint
 from blackboxml.foreign.values import Digest
-from blackboxml.interchange import fingerprint
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from blackboxml.interchange import ForeignRun, Ledger
-    from blackboxml.metric import Points
+    from blackboxml.foreign.interchange import ForeignRun, Ledger
+    from blackboxml.journal.metric import Points
 
 META: Final = "meta.yaml"
 TRASH: Final = ".trash"

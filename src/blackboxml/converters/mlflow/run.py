@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import ForeignRun, Medium, Point
-from blackboxml.metric import Points
+from blackboxml.foreign.interchange import ForeignRun, Medium, Point
+from blackboxml.journal.metric import Points
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.foreign.interchange import Item, Ledger
     from blackboxml.model import Status
 
 EXTRA: Final = "mlflow"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from blackboxml.converters.mlflow.run import GREATEST, number
-from blackboxml.interchange import Ledger
-from blackboxml.metric import Points
+from blackboxml.foreign.interchange import Ledger
+from blackboxml.journal.metric import Points
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from blackboxml.shelf import Place, Shelf
+    from blackboxml.base.shelf import Place, Shelf
 
     Integers: TypeAlias = npt.NDArray[np.int64]
 

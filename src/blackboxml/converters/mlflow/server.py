@@ -15,6 +15,7 @@ import weakref
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.extras import require
 from blackboxml.converters.mlflow.folder import series
 from blackboxml.converters.mlflow.run import (
     DOCUMENT,
@@ -28,13 +29,12 @@ from blackboxml.converters.mlflow.run import (
     recall,
 )
 from blackboxml.errors import ConversionError
-from blackboxml.extras import require
 from blackboxml.foreign.values import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from blackboxml.interchange import ForeignRun, Item, Ledger
+    from blackboxml.foreign.interchange import ForeignRun, Item, Ledger
 
 _PAGE: Final = 500
 

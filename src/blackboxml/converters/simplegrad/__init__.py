@@ -25,14 +25,14 @@ from blackboxml.foreign.database import (
     tables,
     transaction,
 )
-from blackboxml.interchange import ForeignRun
+from blackboxml.foreign.interchange import ForeignRun
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from blackboxml.interchange import Item, Kind, Ledger
+    from blackboxml.foreign.interchange import Item, Kind, Ledger
     from blackboxml.reader import RunReader
 
 SUFFIXES: Final = (".db",)

@@ -7,14 +7,14 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.scalar import spell
 from blackboxml.foreign import values as foreign
-from blackboxml.interchange import Medium, Point
-from blackboxml.scalar import spell
+from blackboxml.foreign.interchange import Medium, Point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from blackboxml.interchange import Item, Kind, Ledger
+    from blackboxml.foreign.interchange import Item, Kind, Ledger
     from blackboxml.model import Number
 
 _COLOURS: Final = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to the colour type of PNG

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.errors import BlackboxError
 from blackboxml.foreign import values as foreign
+from blackboxml.foreign.interchange import count_as
 from blackboxml.foreign.pixels import MODES, decode, of_array
-from blackboxml.interchange import count_as
 
 if TYPE_CHECKING:
     import sqlite3
 
+    from blackboxml.foreign.interchange import Ledger
     from blackboxml.foreign.pixels import Pixels
-    from blackboxml.interchange import Ledger
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 

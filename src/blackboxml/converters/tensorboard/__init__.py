@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from blackboxml.config import decode_config
 from blackboxml.errors import BlackboxError
-from blackboxml.interchange import Description, ForeignRun, fingerprint
+from blackboxml.foreign.interchange import Description, ForeignRun, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from blackboxml.interchange import Item, Ledger
+    from blackboxml.foreign.interchange import Item, Ledger
     from blackboxml.model import Status
     from blackboxml.reader import RunReader
 

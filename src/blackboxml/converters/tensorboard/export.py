@@ -21,11 +21,11 @@ import numpy as np
 from blackboxml.config import encode_config
 from blackboxml.converters.tensorboard import scalars
 from blackboxml.errors import FormatError
+from blackboxml.foreign.interchange import count_as, flatten
 from blackboxml.foreign.tensorboard import hparams, messages, summary
 from blackboxml.foreign.tensorboard.messages import member
 from blackboxml.foreign.tensorboard.records import frame
 from blackboxml.foreign.values import declare, from_npy, to_npy
-from blackboxml.interchange import count_as, flatten
 from blackboxml.model import SCRATCH
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-    from blackboxml.interchange import Ledger
+    from blackboxml.foreign.interchange import Ledger
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 

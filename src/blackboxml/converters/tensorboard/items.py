@@ -12,16 +12,16 @@ import numpy as np
 from blackboxml.converters.tensorboard import scalars
 from blackboxml.converters.tensorboard.media import PROTO, SILENT, Media
 from blackboxml.converters.tensorboard.page import Page, Start
+from blackboxml.foreign.interchange import Description, Medium, Point, Restart
 from blackboxml.foreign.tensorboard import messages, records
 from blackboxml.foreign.values import Names
-from blackboxml.interchange import Description, Medium, Point, Restart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from blackboxml.foreign.interchange import Item, Ledger
     from blackboxml.foreign.tensorboard.messages import Event, Metadata
-    from blackboxml.interchange import Item, Ledger
 
 _UNDERSTOOD: Final = frozenset(["", "scalars", "text", "images", "histograms", "audio"])
 _SESSION: Final = {1: "START", 2: "STOP", 3: "CHECKPOINT"}

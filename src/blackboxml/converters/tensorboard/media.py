@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from blackboxml.foreign.interchange import Medium
 from blackboxml.foreign.tensorboard import messages
 from blackboxml.foreign.values import NPY, to_npy
-from blackboxml.interchange import Medium
 from blackboxml.model import INT64_MAX
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from blackboxml.foreign.interchange import Ledger
     from blackboxml.foreign.tensorboard.messages import Event, Tensor, Value
     from blackboxml.foreign.values import Names
-    from blackboxml.interchange import Ledger
 
 PROTO: Final = "application/x-protobuf"
 _SIZE: Final = 2  # strings before the images: width and height in pixels

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blackboxml.interchange import Medium, Point
-from blackboxml.metric import Points
+from blackboxml.foreign.interchange import Medium, Point
+from blackboxml.journal.metric import Points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from blackboxml.converters.tensorboard.scalars import Batch, Integers
-    from blackboxml.metric import Column
+    from blackboxml.journal.metric import Column
 
 _LEAST: Final = np.iinfo(np.int64).min
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from blackboxml.extras import require
+from blackboxml.base.extras import require
 
 if TYPE_CHECKING:
     import os

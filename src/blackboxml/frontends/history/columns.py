@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from blackboxml import naming
+from blackboxml.base import naming
 from blackboxml.frontends.history.console import STATISTICS
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blackboxml.base.naming import file_stems
 from blackboxml.frontends.history import report
 from blackboxml.frontends.history.datasets import flat, grouped, save
 from blackboxml.frontends.history.gallery import Drawn, draw_pictures, draw_texts
 from blackboxml.frontends.history.place import Place
 from blackboxml.frontends.history.values import PLAIN
-from blackboxml.naming import file_stems
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

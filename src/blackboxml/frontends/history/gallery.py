@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.naming import group_of, short_name
 from blackboxml.frontends.history.curves import curves
 from blackboxml.frontends.history.place import file_names
 from blackboxml.frontends.history.plots import FORMATS, draw_curve, draw_summary
 from blackboxml.frontends.history.text_plots import texts
-from blackboxml.naming import group_of, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -23,7 +23,7 @@ from blackboxml.frontends.history.lines import Lines
 from blackboxml.frontends.history.presenting import Presenting
 from blackboxml.frontends.history.recording import Recording
 from blackboxml.frontends.history.team import Team, find_job
-from blackboxml.metric import read_step
+from blackboxml.journal.metric import read_step
 
 if TYPE_CHECKING:
     import os

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final
 
-from blackboxml.variable import flag
+from blackboxml.base.variable import flag
 
 VARIABLE: Final = "EZPZ_TRACK_MEMORY"
 _GIB: Final = 2**30

@@ -9,8 +9,8 @@ import shutil
 from itertools import count
 from typing import TYPE_CHECKING
 
+from blackboxml.base.naming import sanitise
 from blackboxml.model import SCRATCH
-from blackboxml.naming import sanitise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blackboxml.extras import require
+from blackboxml.base.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

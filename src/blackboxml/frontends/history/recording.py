@@ -6,13 +6,13 @@ import logging
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.naming import check_metric_name
+from blackboxml.base.scalar import to_number
 from blackboxml.errors import BlackboxError, MetricError, RunStateError
 from blackboxml.foreign.values import NPY, to_npy, to_tree
 from blackboxml.frontends.history.values import array
 from blackboxml.frontends.run import Run
 from blackboxml.model import LIMITS
-from blackboxml.naming import check_metric_name
-from blackboxml.scalar import to_number
 from blackboxml.writer import RunWriter
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from blackboxml import variable
+from blackboxml.base import variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blackboxml import variable
-from blackboxml.canvas import Line, Series, draw_bars, draw_lines
+from blackboxml.base import variable
+from blackboxml.base.canvas import Line, Series, draw_bars, draw_lines
 from blackboxml.frontends.history.console import STATISTICS
 from blackboxml.frontends.history.values import array
 

@@ -10,8 +10,8 @@ import math
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.scalar import spell, to_number
 from blackboxml.model import INT64_MAX, INT64_MIN
-from blackboxml.scalar import spell, to_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

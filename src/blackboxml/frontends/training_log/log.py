@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.naming import check_metric_name
 from blackboxml.collection.catalogue import Catalogue
 from blackboxml.errors import RunStateError
 from blackboxml.foreign import values as foreign
@@ -28,7 +29,6 @@ from blackboxml.frontends.training_log.rows import Rows
 from blackboxml.frontends.training_log.settings import read_settings
 from blackboxml.frontends.training_log.value import Flat, Stored, freeze, store
 from blackboxml.model import INT64_MAX
-from blackboxml.naming import check_metric_name
 from blackboxml.reader import open_run
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from blackboxml.base.extras import require
 from blackboxml.errors import ConfigError
-from blackboxml.extras import require
 
 FILE: Final = "~/.blocksrc"
 VARIABLE: Final = "BLOCKS_CONFIG"

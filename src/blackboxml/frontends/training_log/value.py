@@ -16,7 +16,7 @@ from blackboxml.encoding.array import encode_array, to_array
 from blackboxml.errors import ConfigError, MetricError
 
 if TYPE_CHECKING:
-    from blackboxml.medium import Content
+    from blackboxml.media.medium import Content
 
 ATOMS: Final = frozenset([float, int, bool, str, bytes, type(None)])
 """Types of values that cannot be changed in place."""

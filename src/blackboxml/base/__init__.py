@@ -1,0 +1,1 @@
+"""What the rest stands on: files, names, numbers, processes; nothing of it knows of a run."""
