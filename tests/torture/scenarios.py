@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml import Run, open_run, validate
 from blackboxml.errors import BlackboxError, NotARunError
 from blackboxml.validation import Report
+from tests.torture import catalogues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -540,6 +541,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "import": Scenario(prepare_import, act_import, check_import),
     "export": Scenario(prepare_packing, act_export, check_export),
     "delete": Scenario(prepare_deletion, act_delete, check_deletion),
+    "catalogue": Scenario(catalogues.prepare, catalogues.act, catalogues.check),
 }
 
 

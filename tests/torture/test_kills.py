@@ -30,9 +30,12 @@ def test_system_calls_that_fail_cost_nothing_silently() -> None:
     assert len(labels) > 10_000
 
 
-@pytest.mark.parametrize(("variant", "name"), [("buffered", "log"), ("in-place", "finish")])
-def test_a_bad_writer_that_is_killed_is_found_out(variant: str, name: str) -> None:
-    assert kills.campaign(1, 30, names=[name], variant=variant).failures
+@pytest.mark.parametrize(
+    ("variant", "name", "count"),
+    [("buffered", "log", 30), ("in-place", "finish", 30), ("trusting", "catalogue", 6)],
+)
+def test_a_bad_library_that_is_killed_is_found_out(variant: str, name: str, count: int) -> None:
+    assert kills.campaign(1, count, names=[name], variant=variant).failures
 
 
 def test_a_writer_that_takes_no_notice_of_errors_is_found_out() -> None:
@@ -43,5 +46,5 @@ def test_a_writer_that_takes_no_notice_of_errors_is_found_out() -> None:
 
 
 def test_each_variant_is_tried() -> None:
-    assert VARIANTS.keys() == {"buffered", "in-place", "forgiving"}
-    assert len(SCENARIOS) >= 14
+    assert VARIANTS.keys() == {"buffered", "in-place", "forgiving", "trusting"}
+    assert len(SCENARIOS) >= 15

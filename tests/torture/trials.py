@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.torture import scenarios
+from tests.torture import catalogues, scenarios
 from tests.torture.scenarios import DONE, MEDIUM, RECORD, Said
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ VARIANTS: Final[dict[str, Callable[[], None]]] = {
     "buffered": buffer_writes,
     "forgiving": forgive_errors,
     "in-place": replace_in_place,
+    "trusting": catalogues.trust_what_is_kept,
 }
 """Libraries that are known to be bad; a campaign that does not find them out proves nothing."""
 
@@ -257,6 +258,7 @@ def warm_up() -> None:
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401
 
+    import blackboxml.collection.catalogue
     import blackboxml.conversion.importing
     import blackboxml.converters.csv
     import blackboxml.converters.parquet
