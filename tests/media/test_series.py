@@ -305,7 +305,7 @@ def test_a_file_that_changes_while_it_is_sealed_ends_the_sealing(
 
     def meddle(*arguments: Any) -> None:
         genuine(*arguments)
-        arguments[0]["a"][0] = 7
+        arguments[0].file["a"][0] = 7
 
     monkeypatch.setattr(sealed, "write_series", meddle)
     with pytest.raises(SealError, match="variable 'a' differs"):

@@ -19,9 +19,10 @@ from blackboxml.base import naming
 from blackboxml.errors import TableError
 from blackboxml.journal.table import INDEX
 from blackboxml.model import DATASET_FORMAT, LIMITS, VERSION, Limits
+from blackboxml.seal.chunks import Chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
     import numpy.typing as npt
@@ -46,6 +47,15 @@ _PLAIN = frozenset(np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2,
     np.dtype(np.float64),
 }
 _MOST_DIMENSIONS = 32
+_REFERENCES = h5py.vlen_dtype(h5py.ref_dtype)
+_REFERRED = np.dtype(
+    {
+        "names": ["dataset", "dimension"],
+        "formats": [h5py.ref_dtype, np.dtype("<u4")],
+        "offsets": [0, 8],
+        "itemsize": 16,
+    }
+)
 _TYPES: dict[pa.DataType, type] = {
     pa.float64(): np.float64,
     pa.int64(): np.int64,
@@ -59,6 +69,7 @@ class DatasetWriter:
     Attributes:
         variables: Name of each column's variable.
         fills: The value that stands for "not logged", for columns that need one.
+        dimensions: What its variables run along.
     """
 
     def __init__(  # noqa: PLR0917 - one caller, which has them all
@@ -83,8 +94,7 @@ class DatasetWriter:
         self.variables = variables(group)
         self.fills = dict(fills)
         self._keys = group.keys
-        self._row = 0
-        self._columns: dict[str, Any] = {}
+        self._columns: dict[str, Chunks] = {}
         self._sink = _Sink(path, "xb+")
         self._file = h5py.File(self._sink, "w", libver="latest", track_order=True)
         chunk = max(1, min(rows, CHUNK_ROWS, 2**25 // (8 * (len(self._keys) + 4))))
@@ -106,7 +116,8 @@ class DatasetWriter:
             ("group", group.name),
         ):
             set_text(self._file, name, text)
-        self._draw = scale(self._file, DIMENSION, rows, self._options)
+        self.dimensions = Dimensions(self._file)
+        self.dimensions.create(DIMENSION, rows, self._options)
         for name in COORDINATES:
             self._create(name, INDEX[name].to_pandas_dtype(), {})
         for key in self._keys:
@@ -131,12 +142,12 @@ class DatasetWriter:
     ) -> None:
         """Create a variable along `draw`."""
         variable = self._file.create_dataset(name, dtype=kind, fillvalue=fill, **self._options)
-        self._columns[name] = variable
+        self._columns[name] = Chunks(variable)
         if fill is not None:
             variable.attrs.create("_FillValue", fill, dtype=kind)
         for attribute, text in attributes.items():
             set_text(variable, attribute, text)
-        variable.dims[0].attach_scale(self._draw)
+        self.dimensions.attach(variable, [DIMENSION])
 
     @property
     def file(self) -> h5py.File:
@@ -157,15 +168,11 @@ class DatasetWriter:
             OSError: If the file system refuses.
         """
         self._sink.check()
-        rows = slice(self._row, self._row + table.num_rows)
-        if not table.num_rows:
-            return
         for name in COORDINATES:
-            self._columns[name][rows] = table.column(name).to_numpy()
+            self._columns[name].append(table.column(name).to_numpy())
         for place, key in enumerate(self._keys, start=len(INDEX)):
             values = filled(table.column(place), self.fills.get(key))
-            self._columns[self.variables[key]][rows] = values
-        self._row = rows.stop
+            self._columns[self.variables[key]].append(values)
 
     def __enter__(self) -> Self:
         """Return the writer."""
@@ -177,13 +184,19 @@ class DatasetWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the file.
+        """Write what waits, and close the file.
 
         Raises:
             OSError: If the file system refuses.
         """
         with self._sink:
-            self._file.close()
+            try:
+                if error is None:
+                    for column in self._columns.values():
+                        column.finish()
+                    self.dimensions.close()
+            finally:
+                self._file.close()
         if error is None:
             self._sink.check()
 
@@ -359,21 +372,49 @@ def filled(column: pa.ChunkedArray | pa.Array, fill: Any) -> npt.NDArray[Any]:
     return array
 
 
-def scale(file: h5py.File, name: str, length: int, options: Mapping[str, Any] | None = None) -> Any:
-    """Create a dimension without values of its own, and return it."""
-    if options is None:
-        options = {
-            "shape": (length,),
-            "chunks": (min(length, CHUNK_ROWS),),
-            "compression": "gzip",
-            "compression_opts": 1,
-            "shuffle": True,
-            "fletcher32": True,
-            "track_times": False,
-        }
-    created = file.create_dataset(name, dtype="f4", **options)
-    created.make_scale(f"{_DIMENSION_NAME}{length:>10}")
-    return created
+class Dimensions:
+    """The dimensions of a file, and which variables run along them.
+
+    HDF5's own way to attach a variable writes the list of all that are attached anew: for many
+    variables, a file of the square of their number. Here each list is written once.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        """Begin with none."""
+        self._file = file
+        self._scales: dict[str, h5py.Dataset] = {}
+        self._attached: dict[str, list[tuple[h5py.Reference, int]]] = {}
+
+    def create(self, name: str, length: int, options: Mapping[str, Any] | None = None) -> None:
+        """Create a dimension without values of its own."""
+        if options is None:
+            options = {
+                "shape": (length,),
+                "chunks": (min(length, CHUNK_ROWS),),
+                "compression": "gzip",
+                "compression_opts": 1,
+                "shuffle": True,
+                "fletcher32": True,
+                "track_times": False,
+            }
+        created = self._file.create_dataset(name, dtype="f4", **options)
+        created.make_scale(f"{_DIMENSION_NAME}{length:>10}")
+        self._scales[name], self._attached[name] = created, []
+
+    def attach(self, variable: h5py.Dataset, names: Sequence[str]) -> None:
+        """Say along which dimensions a variable runs."""
+        scales = np.empty(len(names), object)
+        for axis, name in enumerate(names):
+            scales[axis] = np.array([self._scales[name].ref], h5py.ref_dtype)
+            self._attached[name].append((variable.ref, axis))
+        variable.attrs.create("DIMENSION_LIST", scales, dtype=_REFERENCES)
+
+    def close(self) -> None:
+        """Write down which variables are attached to each dimension."""
+        for name, attached in self._attached.items():
+            if attached:
+                listed = np.array(attached, _REFERRED)
+                self._scales[name].attrs.create("REFERENCE_LIST", listed)
 
 
 def set_text(target: Any, name: str, text: str) -> None:

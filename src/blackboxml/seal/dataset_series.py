@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from blackboxml.media.placement import DRAW, dimensions
-from blackboxml.seal.dataset import scale, set_text
+from blackboxml.media.placement import dimensions
+from blackboxml.seal.dataset import set_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import h5py
     import numpy.typing as npt
 
     from blackboxml.media.placement import Placed, Variable
-    from blackboxml.seal.dataset import Dataset
+    from blackboxml.seal.dataset import Dataset, DatasetWriter
 
 _CHUNK_BYTES: Final = 2**20
 _BATCH_BYTES: Final = 2**22
@@ -25,29 +25,27 @@ Batch = tuple[slice, tuple["npt.NDArray[Any]", ...]]
 """Places along the first dimension, and the values there of each variable."""
 
 
-def write_series(file: h5py.File, placed: Sequence[Placed], check: Callable[[], None]) -> None:
+def write_series(dataset: DatasetWriter, placed: Sequence[Placed]) -> None:
     """Write series into a dataset that has its rows.
 
     Args:
-        file: The dataset.
+        dataset: The dataset.
         placed: Where they stand.
-        check: Raises what the file system has refused so far.
 
     Raises:
         FormatError: If a file of a medium has changed since it was looked at.
         OSError: If the file system refuses.
     """
-    scales = {DRAW: file[DRAW]}
     for name, length in dimensions(placed).items():
-        scales[name] = scale(file, name, length)
+        dataset.dimensions.create(name, length)
     for each in placed:
         for variable in each.coordinates:
-            _create(file, variable, scales)[:] = each.coordinate(variable)
-        targets = [_create(file, variable, scales) for variable in each.variables]
+            _create(dataset, variable)[:] = each.coordinate(variable)
+        targets = [_create(dataset, variable) for variable in each.variables]
         for where, values in batches(each):
             for target, part in zip(targets, values, strict=True):
                 target[where] = part
-            check()
+            dataset.check()
 
 
 def compare_series(dataset: Dataset, placed: Sequence[Placed]) -> str | None:
@@ -99,9 +97,9 @@ def batches(placed: Placed) -> Iterator[Batch]:
         )
 
 
-def _create(file: h5py.File, variable: Variable, scales: dict[str, Any]) -> h5py.Dataset:
+def _create(dataset: DatasetWriter, variable: Variable) -> h5py.Dataset:
     """Create a variable with its attributes, attached to its dimensions."""
-    created = file.create_dataset(
+    created = dataset.file.create_dataset(
         variable.name,
         shape=variable.shape,
         dtype=variable.dtype,
@@ -114,8 +112,7 @@ def _create(file: h5py.File, variable: Variable, scales: dict[str, Any]) -> h5py
     )
     for name, text in variable.attributes.items():
         set_text(created, name, text)
-    for axis, name in enumerate(variable.dims):
-        created.dims[axis].attach_scale(scales[name])
+    dataset.dimensions.attach(created, variable.dims)
     return created
 
 

@@ -98,14 +98,15 @@ class GroupFiles:
             dataset_writer = None
             if self._rows:
                 dataset_writer = stack.enter_context(self._dataset_writer())
+            aside = stack.enter_context(ThreadPoolExecutor(1))
             for rows in spill.tables(self._group, self.schema):
-                table_writer.write_table(rows)
-                counting = self.effective(rows)
-                self._account(counting)
-                if dataset_writer is not None:
-                    dataset_writer.append(counting)
+                with _meanwhile(aside, rows, lambda rows=rows: table_writer.write_table(rows)):
+                    counting = self.effective(rows)
+                    self._account(counting)
+                    if dataset_writer is not None:
+                        dataset_writer.append(counting)
             if dataset_writer is not None and self._placed:
-                write_series(dataset_writer.file, self._placed, dataset_writer.check)
+                write_series(dataset_writer, self._placed)
         for name in self.names:
             descriptor = os.open(f"{self._folder}/{name}", os.O_RDONLY)
             try:
