@@ -25,7 +25,7 @@ LAYERS = (
     "manifest.usable < manifest < manifest.status media.series < media.placement < reader.arrays",
     "writer.documents writer.recorder writer.resumption < writer.media_recorder < writer",
     "companion writer.media_log",
-    "seal.dataset seal.stretch seal.sums < seal.dataset_series < seal.sealed < seal < seal.pack",
+    "seal.chunks seal.stretch seal.sums < seal.dataset < seal.dataset_series < seal.sealed < seal < seal.pack",
     "reader.decoded reader.following < reader",
     "collection validation < repair conformance",
     "foreign",

@@ -67,7 +67,7 @@ def fletcher32(data: bytes) -> int:
     """Return the Fletcher-32 checksum of some bytes, read as big-endian integers of 16 bits."""
     words = np.frombuffer(data + bytes(len(data) % 2), ">u2").astype(np.uint64)
     first = int(words.sum())
-    second = int(words @ np.arange(len(words), 0, -1, np.uint64))
+    second = int(words @ np.arange(len(words), 0, -1, dtype=np.uint64))
     return _fold(second) << 16 | _fold(first)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
@@ -37,7 +38,7 @@ from blackboxml.seal.dataset import variables as variable_names
 from blackboxml.seal.dataset_series import compare_series, write_series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from blackboxml.base.files import Directory
     from blackboxml.journal.table import GroupSchema, Key
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 
 Metrics: TypeAlias = "Mapping[str, Mapping[str, Any]]"
 """What the manifest says of the metrics of a group, by name."""
+
+_MOST_ALONE: Final = 2**16
+"""Cells of a row group that are not worth another thread."""
 
 _TYPE_NAMES: Final = {pa.bool_(): "bool", pa.int64(): "int64", pa.float64(): "float64"}
 
@@ -100,7 +104,7 @@ class GroupFiles:
                 dataset_writer = stack.enter_context(self._dataset_writer())
             aside = stack.enter_context(ThreadPoolExecutor(1))
             for rows in spill.tables(self._group, self.schema):
-                with _meanwhile(aside, rows, lambda rows=rows: table_writer.write_table(rows)):
+                with _meanwhile(aside, rows, table_writer.write_table, rows):
                     counting = self.effective(rows)
                     self._account(counting)
                     if dataset_writer is not None:
@@ -124,17 +128,29 @@ class GroupFiles:
         Raises:
             SealError: If a value differs.
         """
-        with pq.ParquetFile(
-            f"{self._folder}/{self.table}", page_checksum_verification=True
-        ) as written:
-            if not written.schema_arrow.equals(self.schema) or (
-                written.metadata.num_rows != self._group.rows
+        with contextlib.ExitStack() as stack:
+            table = stack.enter_context(
+                pq.ParquetFile(f"{self._folder}/{self.table}", page_checksum_verification=True)
+            )
+            if not table.schema_arrow.equals(self.schema) or (
+                table.metadata.num_rows != self._group.rows
             ):
                 self._differs(self.table, "its schema or number of rows")
+            written = None
+            if dataset and self._rows:
+                name = f"{self._folder}/{self.dataset}"
+                written = stack.enter_context(Dataset(name, LIMITS_OF_OWN_FILES))
+            aside = stack.enter_context(ThreadPoolExecutor(1))
+            start = 0
+            variables = variable_names(self._group)
             for place, rows in enumerate(spill.tables(self._group, self.schema)):
-                self._compare_table(rows, written, place)
-        if dataset and self._rows:
-            self._compare_dataset(spill)
+                with _meanwhile(aside, rows, self._compare_table, rows, table, place):
+                    if written is not None:
+                        counting = self.effective(rows)
+                        self._compare_rows(counting, written, start, variables)
+                        start += counting.num_rows
+            if written is not None and (wrong := compare_series(written, self._placed)) is not None:
+                self._differs(self.dataset, f"variable {wrong!r}")
 
     def survey(self, spill: Spill) -> None:
         """Count what the manifest says of the group, without writing a file."""
@@ -275,28 +291,20 @@ class GroupFiles:
             if not same(rows.column(name), found.column(name)):
                 self._differs(self.table, f"column {name!r} of row group {place}")
 
-    def _compare_dataset(self, spill: Spill) -> None:
-        """Compare the HDF5 file with the effective rows."""
-        variables = variable_names(self._group)
-        with Dataset(f"{self._folder}/{self.dataset}", LIMITS_OF_OWN_FILES) as written:
-            start = 0
-            for rows in spill.tables(self._group, self.schema):
-                counting = self.effective(rows)
-                if not counting.num_rows:
-                    continue
-                where = slice(start, start + counting.num_rows)
-                start = where.stop
-                for name in COORDINATES:
-                    expected = counting.column(name).to_numpy()
-                    if not np.array_equal(written.read(name, where), expected):
-                        self._differs(self.dataset, f"coordinate {name!r}")
-                for place, key in enumerate(self._group.keys, start=len(INDEX)):
-                    expected = filled_column(counting.column(place), self._fills.get(key))
-                    found = written.read(variables[key], where)
-                    if found.tobytes() != expected.tobytes():
-                        self._differs(self.dataset, f"variable {variables[key]!r}")
-            if (wrong := compare_series(written, self._placed)) is not None:
-                self._differs(self.dataset, f"variable {wrong!r}")
+    def _compare_rows(
+        self, rows: pa.Table, written: Dataset, start: int, variables: Mapping[Key, str]
+    ) -> None:
+        """Compare the rows of the dataset from one on."""
+        if not rows.num_rows:
+            return
+        where = slice(start, start + rows.num_rows)
+        for name in COORDINATES:
+            if not np.array_equal(written.read(name, where), rows.column(name).to_numpy()):
+                self._differs(self.dataset, f"coordinate {name!r}")
+        for place, key in enumerate(self._group.keys, start=len(INDEX)):
+            expected = filled_column(rows.column(place), self._fills.get(key))
+            if written.read(variables[key], where).tobytes() != expected.tobytes():
+                self._differs(self.dataset, f"variable {variables[key]!r}")
 
     def _differs(self, name: str, what: str) -> None:
         """Refuse a file that does not hold what was written."""
@@ -305,6 +313,23 @@ class GroupFiles:
             "Check the disk and the memory of this machine, then seal again"
         )
         raise SealError(message)
+
+
+@contextlib.contextmanager
+def _meanwhile(
+    aside: ThreadPoolExecutor, rows: pa.Table, work: Callable[..., object], *given: Any
+) -> Iterator[None]:
+    """Do work on rows on another thread while the body runs, if they are many; raise for both."""
+    if rows.num_rows * rows.num_columns < _MOST_ALONE:
+        work(*given)
+        yield
+        return
+    doing = aside.submit(work, *given)
+    try:
+        yield
+    finally:
+        wait([doing])
+    doing.result()
 
 
 LIMITS_OF_OWN_FILES: Final = Limits(table_bytes=2**62, metric_names=2**31)
