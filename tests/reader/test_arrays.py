@@ -44,7 +44,7 @@ def test_statistics_are_those_of_the_values_that_are_there(
     pairs: list[tuple[int, float | None]],
 ) -> None:
     steps, values = (list(each) for each in zip(*pairs, strict=True))
-    said = summarise(table({"a": pa.array(values, pa.float64())}, steps))["g/a"]
+    said = summarise([table({"a": pa.array(values, pa.float64())}, steps)])["g/a"]
     there = [(step, value) for step, value in pairs if value is not None]
     finite = [value for _, value in there if math.isfinite(value)]
     assert said.n == len(there)
@@ -60,8 +60,32 @@ def test_statistics_are_those_of_the_values_that_are_there(
         np.testing.assert_allclose(said.std, np.std(finite))
 
 
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(-3, 3), st.none() | st.floats(-1e9, 1e9)), min_size=1),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_statistics_of_pieces_are_those_of_the_whole(
+    pieces: list[list[tuple[int, float | None]]],
+) -> None:
+    tables = [
+        table({"a": pa.array([value for _, value in each], pa.float64())}, [at for at, _ in each])
+        for each in pieces
+    ]
+    found, whole = summarise(tables), summarise([pa.concat_tables(tables)])
+    assert found.keys() == whole.keys()
+    for said, wanted in zip(found.values(), whole.values(), strict=True):
+        exact = ("min", "max", "last", "n", "first_step", "last_step", "nonfinite")
+        for name in exact:
+            assert bits(getattr(said, name)) == bits(getattr(wanted, name))
+        np.testing.assert_allclose(said.mean, wanted.mean, rtol=1e-12, atol=1e-6)
+        np.testing.assert_allclose(said.std, wanted.std, rtol=1e-9, atol=1e-6)
+
+
 def test_integers_and_bools_keep_their_type() -> None:
-    found = summarise(table({"n": [2**63 - 1, 3, None], "b": [True, False, None]}))
+    found = summarise([table({"n": [2**63 - 1, 3, None], "b": [True, False, None]})])
     assert (found["g/n"].max, found["g/n"].last) == (2**63 - 1, 3)
     assert type(found["g/n"].min) is int
     assert found["g/b"].max is True
@@ -70,7 +94,7 @@ def test_integers_and_bools_keep_their_type() -> None:
 
 
 def test_a_metric_without_values_and_a_statistic_have_no_summary() -> None:
-    found = summarise(table({"a": pa.nulls(2, pa.float64()), "a|mean": [1.0, 2.0]}))
+    found = summarise([table({"a": pa.nulls(2, pa.float64()), "a|mean": [1.0, 2.0]})])
     assert found == {}
 
 

@@ -25,9 +25,16 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
-from blackboxml import RunWriter, open_run
-from blackboxml.errors import LimitError, ManifestError, NotARunError, UnsupportedVersionError
+from blackboxml import Run, RunWriter, open_run
+from blackboxml.errors import (
+    FormatError,
+    LimitError,
+    ManifestError,
+    NotARunError,
+    UnsupportedVersionError,
+)
 from blackboxml.model import Limits
+from blackboxml.reader import decoded
 from blackboxml.seal import seal
 from blackboxml.seal.pack import pack
 from blackboxml.validation import validate
@@ -1061,3 +1068,50 @@ def test_a_metric_that_has_only_statistics_of_a_later_version_is_there(
             assert validate(path).verdict == "valid"
             seal(path)
             assert b'{"p99":2.0}' in (path / "metrics.jsonl").read_bytes()
+
+
+# -- more than is kept in memory
+
+
+def test_what_is_too_large_to_be_kept_is_read_again_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "run", rich())
+    wanted = answers(path)
+    monkeypatch.setattr(decoded, "KEPT_BYTES", 0)
+    assert answers(path) == wanted
+    monkeypatch.setattr(decoded, "_PIECE_BYTES", 0)
+    reader = open_run(path)
+    assert reader._decode().parts is None
+    for group in reader.groups:
+        for view in VIEWS:
+            pieces = pl.concat(map(pl.DataFrame, reader.pieces(group, view)))
+            assert pieces.equals(reader.polars(group, view))
+
+
+def test_a_journal_that_changes_between_two_readings_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "run", rich())
+    monkeypatch.setattr(decoded, "KEPT_BYTES", 0)
+    reader = open_run(path)
+    groups = reader.groups
+    journal = max(path.glob("metrics*.jsonl"), key=lambda file: file.stat().st_size)
+    data = journal.read_bytes()
+    pieces = reader._decode().pieces(reader._identity(), groups[0])
+    journal.write_bytes(data[: len(data) // 2])
+    with pytest.raises(FormatError, match="has changed while it was read; open the run again"):
+        list(pieces)
+
+
+def test_a_live_run_that_grows_between_two_readings_is_read_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoded, "KEPT_BYTES", 0)
+    with Run("live", log_dir=tmp_path, environment=()) as run:
+        run.log({"loss": 1.0})
+        reader = open_run(run.path)
+        pieces = reader._decode().pieces(reader._identity(), "")
+        run.log({"loss": 2.0, "more": 3.0})
+        assert [each["loss"].to_pylist() for each in pieces] == [[1.0]]
+        assert reader.summary()["loss"].n == 2

@@ -62,9 +62,7 @@ def tally(
 
         decoded = decode_journals(directory, [piece], [], LIMITS)
         scan = decoded.scans[0]
-        for group in decoded.schemas:
-            table = decoded.table(group, {"id": "", "name": ""})
-            _add(found, series(summarise(table)).items())
+        _add(found, series(summarise(decoded.pieces({"id": "", "name": ""}))).items())
     else:
         scan = Scan(piece, set(), [], LIMITS)
         _add(found, _points(scan, directory))

@@ -7,14 +7,12 @@ group, whatever it was read from, so that every kind of run and every library gi
 
 from __future__ import annotations
 
-import os
-import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blackboxml import manifest as manifests
 from blackboxml import published
-from blackboxml.base import naming
 from blackboxml.base.files import Directory
 from blackboxml.config import decode_config
 from blackboxml.errors import Findings, FormatError, Problem, TableError, UnsafePathError
@@ -34,8 +32,11 @@ from blackboxml.model import (
     Summary,
     View,
 )
+from blackboxml.reader.encoding import state_of, tables_are_better
+from blackboxml.reader.settled import settled
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from blackboxml.manifest import Manifest
     from blackboxml.model import ReaderStatus
     from blackboxml.reader.decoded import Decoded
-    from blackboxml.reader.following import Follower
 
 Snapshot = tuple[tuple[str, int], ...]
 
@@ -124,6 +124,7 @@ class RunReader:
         return list(self._manifest["tags"])
 
     @property
+    @settled
     def verdict(self) -> Verdict:
         """The status, and how it is known."""
         return determine(self._directory, self._manifest, self._journals, self._watch, self._limits)
@@ -179,6 +180,7 @@ class RunReader:
             return {}
 
     @property
+    @settled
     def groups(self) -> list[str]:
         """The metric groups in first-seen order; `""` is the group of metrics without a prefix."""
         self._refresh()
@@ -187,6 +189,7 @@ class RunReader:
         return list(self._decode().schemas)
 
     @property
+    @settled
     def metrics(self) -> list[str]:
         """The full names of all metrics, group by group in first-seen order."""
         self._refresh()
@@ -198,6 +201,7 @@ class RunReader:
         return list(dict.fromkeys(metric for schema in schemas for metric, _ in schema.keys))
 
     @property
+    @settled
     def descriptions(self) -> dict[str, dict[str, str]]:
         """`unit` and `description` of each metric that has one of them."""
         from blackboxml.seal import described
@@ -225,20 +229,28 @@ class RunReader:
         """
         _check_view(view)
         self._refresh()
-        if self._tables_count() and (self.packed or self._tables_are_better()):
+        if self._tables_count() and (
+            self.packed or tables_are_better(self._directory, self._manifest)
+        ):
             return self._table_records(view)
         return self._journal_records(view)
 
     def _journal_records(self, view: View) -> Iterator[Record]:
-        """Yield the points that the journals hold."""
-        cuts = Cuts(self._rewinds() if view == "effective" else [])
-        names: set[str] = set()
-        for journal in self._journals:
-            scan = Scan(journal, names, self.problems, self._limits)
-            for block in scan.blocks(self._directory):
-                for record in scan.read(block):
-                    if not cuts.supersede(record):
-                        yield record
+        """Yield the points that the journals hold; should they be packed away, those of tables."""
+        last = (-1, -1, -1)
+        try:
+            cuts = Cuts(self._rewinds() if view == "effective" else [])
+            names: set[str] = set()
+            for journal in self._journals:
+                scan = Scan(journal, names, self.problems, self._limits)
+                for block in scan.blocks(self._directory):
+                    for record in scan.read(block):
+                        if not cuts.supersede(record):
+                            yield record
+                            last = (record.attempt, record.rank, record.seq)
+        except FileNotFoundError:
+            rest = self.records(view)
+            yield from (each for each in rest if (each.attempt, each.rank, each.seq) > last)
 
     def media(self, view: View = "effective") -> Iterator[MediaRecord]:
         """Yield what was logged besides numbers, in merge order: texts, images, files.
@@ -265,6 +277,7 @@ class RunReader:
 
         return load_file(self._directory, record, self._limits.media_bytes)
 
+    @settled
     def arrow(
         self,
         group: str | None = None,
@@ -310,25 +323,9 @@ class RunReader:
 
     def pieces(self, group: str | None = None, view: View = "effective") -> Iterator[pa.Table]:
         """Yield what `arrow` returns piece by piece; a sealed group then takes little memory."""
-        from blackboxml.seal.sealed import effective_rows, iterate_table
-
         _check_view(view)
         self._refresh()
-        name, done = self._group(group), 0
-        rewinds = self._rewinds() if view == "effective" else []
-        if self._tables_count():
-            said = self._manifest["groups"][name]
-            file, given = said["table"], (self._limits, said["metrics"], self.problems)
-            try:
-                for piece in iterate_table(self._directory, file, *given):
-                    yield effective_rows(piece, rewinds)
-                    done += len(piece)
-            except (TableError, UnsafePathError) as error:
-                self._take_journals(name, file, error)
-            else:
-                return
-        table = self._decode().table(name, self._identity())
-        yield effective_rows(table.slice(done), rewinds)
+        yield from self._pieces(view, self._group(group))
 
     def polars(
         self, group: str | None = None, view: View = "effective", *, lazy: bool = False
@@ -382,6 +379,7 @@ class RunReader:
         series = find_series(*given, group=name)
         return to_dataset(table, self.descriptions, self._identity(), name, series)
 
+    @settled
     def summary(self, view: View = "effective") -> dict[str, Summary]:
         """Return the statistics of every metric that has values.
 
@@ -390,8 +388,9 @@ class RunReader:
         """
         from blackboxml.reader.arrays import summarise
 
-        tables = (self.arrow(group, view) for group in self.groups)
-        return {metric: said for table in tables for metric, said in summarise(table).items()}
+        _check_view(view)
+        self._refresh()
+        return summarise(self._pieces(view, None))
 
     def follow(
         self, *, from_start: bool = False, poll: float = 0.5, timeout: float | None = None
@@ -404,26 +403,19 @@ class RunReader:
             poll: Seconds between two looks at the files.
             timeout: Seconds without a new point after which to stop, None for never.
         """
-        from blackboxml.reader.following import Follower
+        from blackboxml.reader.following import Follower, follow
 
         if from_start and self.packed:
             return self.records("all")
         follower = Follower(self._directory, self.id, self._limits, self.problems)
         if not from_start:
             follower.skip()
-        return self._follow(follower, poll, timeout)
+        return follow(follower, self._stands, poll, timeout)
 
-    def _follow(self, follower: Follower, poll: float, timeout: float | None) -> Iterator[Record]:
-        """Yield what a follower finds until the run ends."""
-        quiet = time.monotonic()
-        while True:
-            over = self.status not in {"running", "stale"}
-            for record in follower.new():
-                quiet = time.monotonic()
-                yield record
-            if over or (timeout is not None and time.monotonic() - quiet >= timeout):
-                return
-            time.sleep(poll)
+    def _stands(self) -> tuple[bool, Iterator[Record] | None]:
+        """Tell whether the run has ended, and all its records if only its tables have them."""
+        over = self.status not in {"running", "stale"}
+        return over, self._table_records("all") if self.packed else None
 
     # -- how
 
@@ -439,7 +431,7 @@ class RunReader:
 
     def _refresh(self) -> None:
         """Look at the files again, if there is anything new."""
-        state = _state(self._directory)
+        state = state_of(self._directory)
         if state == getattr(self, "_state", None):
             return
         self._manifest, self._journals = manifests.open_proven(
@@ -486,6 +478,38 @@ class RunReader:
             message = f"{self.path} has no group {group!r}; it has {groups}"
             raise KeyError(message)
         return group
+
+    def _pieces(self, view: View, group: str | None) -> Iterator[pa.Table]:
+        """Yield the rows of a group piece by piece; of all groups if it is None."""
+        from blackboxml.seal.sealed import effective_rows
+
+        rewinds = self._rewinds() if view == "effective" else []
+        if self._tables_count():
+            names = list(self._manifest["groups"]) if group is None else [group]
+            pieces: Iterator[pa.Table] = chain.from_iterable(map(self._sealed_pieces, names))
+        else:
+            pieces = self._decode().pieces(self._identity(), group)
+        for piece in pieces:
+            yield effective_rows(piece, rewinds)
+
+    def _sealed_pieces(self, group: str) -> Iterator[pa.Table]:
+        """Yield a sealed table piece by piece; what is damaged comes from the journals."""
+        from blackboxml.seal.sealed import iterate_table
+
+        said = self._manifest["groups"][group]
+        file, given = said["table"], (self._limits, said["metrics"], self.problems)
+        done = 0
+        try:
+            for piece in iterate_table(self._directory, file, *given):
+                yield piece
+                done += len(piece)
+        except (TableError, UnsafePathError) as error:
+            self._take_journals(group, file, error)
+        else:
+            return
+        for piece in self._decode().pieces(self._identity(), group):
+            yield piece.slice(done)
+            done = max(0, done - len(piece))
 
     def _read_table(self, group: str, columns: list[str] | None) -> pa.Table:
         """Return a sealed table, or the same from the journals if it is damaged."""
@@ -541,17 +565,6 @@ class RunReader:
         """Tell whether a sealed table has rows that the view leaves out."""
         return view == "effective" and bool(self._manifest["groups"][group]["superseded"])
 
-    def _tables_are_better(self) -> bool:
-        """Tell whether a sealed journal was damaged since, or is gone, and no table was."""
-        from blackboxml.seal.sums import is_unchanged
-
-        files = self._manifest["files"]
-        journals = [entry["file"] for entry in self._manifest["journals"]]
-        tables = [group["table"] for group in self._manifest["groups"].values()]
-        return not all(is_unchanged(self._directory, name, files) for name in journals) and all(
-            is_unchanged(self._directory, name, files) for name in tables
-        )
-
     def _table_records(self, view: View) -> Iterator[Record]:
         """Yield the points that tables and events hold."""
         from blackboxml.seal.pack import merged_records
@@ -571,21 +584,6 @@ class RunReader:
     def _report(self, rule: str, message: str, file: str) -> None:
         """Keep a finding once."""
         self.problems.append(Problem(rule, "error", message, file))
-
-
-def _state(directory: Directory) -> tuple[Any, ...]:
-    """Return what changes when a run changes: its manifest, and the sizes of its journals."""
-    try:
-        manifest = os.stat(MANIFEST, dir_fd=directory.fd, follow_symlinks=False)
-        stamp = (manifest.st_ino, manifest.st_size, manifest.st_mtime_ns)
-    except OSError:
-        stamp = (0, 0, 0)
-    journals = tuple(
-        (name, directory.size(name))
-        for name in directory.names()
-        if naming.parse_journal_name(name) is not None
-    )
-    return stamp, journals
 
 
 def _check_view(view: str) -> None:

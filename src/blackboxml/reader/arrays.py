@@ -14,7 +14,7 @@ from blackboxml.media.series import MOST_BYTES, decoded_size, select
 from blackboxml.model import DATASET_FORMAT, VERSION, Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import xarray as xr
@@ -86,15 +86,58 @@ def _stacked(placed: Placed) -> Iterator[npt.NDArray[Any]]:
         yield values.astype(bool) if part.is_bool else values
 
 
-def summarise(table: pa.Table) -> dict[str, Summary]:
-    """Return the statistics of each metric of a group that has a value; see `Summary`."""
-    steps = table.column("step").to_numpy()
+def summarise(pieces: Iterable[pa.Table]) -> dict[str, Summary]:
+    """Return the statistics of each metric that has a value, group by group; see `Summary`.
+
+    Args:
+        pieces: The tables of groups, in pieces; those of one group have the same columns.
+    """
     found: dict[str, Summary] = {}
-    for place, (metric, statistic) in enumerate(read_keys(table.schema), start=len(INDEX)):
-        column = table.column(place)
-        if statistic is None and len(column) > column.null_count:
-            found[metric] = _summary(column, steps)
-    return found
+    for table in pieces:
+        steps = table.column("step").to_numpy()
+        for place, (metric, statistic) in enumerate(read_keys(table.schema), start=len(INDEX)):
+            column = table.column(place)
+            if statistic is None and len(column) > column.null_count:
+                said = _summary(column, steps)
+                found[metric] = _joined(found[metric], said) if metric in found else said
+    groups: dict[str, dict[str, Summary]] = {}
+    for metric, said in found.items():
+        groups.setdefault(naming.group_of(metric), {})[metric] = said
+    return {metric: said for each in groups.values() for metric, said in each.items()}
+
+
+def _joined(one: Summary, more: Summary) -> Summary:
+    """Return the statistics of values and of those that come after them.
+
+    Means and deviations are joined as by Chan, Golub and LeVeque (1979), "Updating formulae and a
+    pairwise algorithm for computing sample variances".
+    """
+    counts = [each.n - each.nonfinite for each in (one, more)]
+    mean, std = one.mean, one.std
+    if one.mean is None or one.std is None:
+        mean, std = more.mean, more.std
+    elif more.mean is not None and more.std is not None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            share, apart = counts[1] / sum(counts), np.float64(more.mean) - one.mean
+            mean = float(one.mean + apart * share)
+            within = (counts[0] * np.square(one.std) + counts[1] * np.square(more.std)) / sum(
+                counts
+            )
+            std = float(np.sqrt(within + np.square(apart) * share * (1 - share)))
+    later = more if more.last_step >= one.last_step else one
+    lows = [each.min for each in (one, more) if each.min is not None]
+    highs = [each.max for each in (one, more) if each.max is not None]
+    return Summary(
+        min=min(lows, default=None),
+        max=max(highs, default=None),
+        mean=mean,
+        std=std,
+        last=later.last,
+        n=one.n + more.n,
+        first_step=min(one.first_step, more.first_step),
+        last_step=later.last_step,
+        nonfinite=one.nonfinite + more.nonfinite,
+    )
 
 
 def _summary(column: pa.ChunkedArray, steps: npt.NDArray[np.int64]) -> Summary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from blackboxml.journal.merge import find_journals
 from blackboxml.journal.scan import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from blackboxml.base.files import Directory
     from blackboxml.errors import Problem
@@ -51,12 +52,16 @@ class Follower:
         """Yield what was committed since the last look."""
         for journal in self._journals():
             scan = self._scan(journal)
-            place = (journal.attempt, journal.rank)
             for block in scan.blocks(self._directory):
-                for record in scan.read(block):
-                    if record.seq > self._seen.get(place, -1):
-                        self._seen[place] = record.seq
-                        yield record
+                yield from self.rest(iter(scan.read(block)))
+
+    def rest(self, records: Iterator[Record]) -> Iterator[Record]:
+        """Yield those of the records of a run that it has not yet seen."""
+        for record in records:
+            place = (record.attempt, record.rank)
+            if record.seq > self._seen.get(place, -1):
+                self._seen[place] = record.seq
+                yield record
 
     def _journals(self) -> list[JournalFile]:
         """Return the journals whole."""
@@ -67,6 +72,36 @@ class Follower:
         if journal.name not in self._scans:
             self._scans[journal.name] = Scan(journal, self._names, self._problems, self._limits)
         return self._scans[journal.name]
+
+
+def follow(
+    follower: Follower,
+    stands: Callable[[], tuple[bool, Iterator[Record] | None]],
+    poll: float,
+    timeout: float | None,
+) -> Iterator[Record]:
+    """Yield what a follower finds until the run ends; see `RunReader.follow`.
+
+    Args:
+        follower: Where to go on.
+        stands: Tells whether the run has ended, and gives all its records if it is packed.
+        poll: Seconds between two looks at the files.
+        timeout: Seconds without a new point after which to stop, None for never.
+    """
+    quiet = time.monotonic()
+    while True:
+        over, packed = stands()
+        try:
+            for record in follower.new() if packed is None else follower.rest(packed):
+                quiet = time.monotonic()
+                yield record
+            # Packed since it was looked at: the tables have what the journals had.
+            over = over and (stands()[1] is None) == (packed is None)
+        except FileNotFoundError:
+            over = False
+        if over or (timeout is not None and time.monotonic() - quiet >= timeout):
+            return
+        time.sleep(poll)
 
 
 def committed(descriptor: int, start: int, line_bytes: int) -> int:

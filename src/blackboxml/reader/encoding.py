@@ -1,0 +1,40 @@
+"""From which files of a run a reader takes its answers, and whether they have changed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from blackboxml.base import naming
+from blackboxml.model import MANIFEST
+
+if TYPE_CHECKING:
+    from blackboxml.base.files import Directory
+    from blackboxml.manifest import Manifest
+
+
+def tables_are_better(directory: Directory, manifest: Manifest) -> bool:
+    """Tell whether a sealed journal was damaged since, or is gone, and no table was."""
+    from blackboxml.seal.sums import is_unchanged
+
+    files = manifest["files"]
+    journals = [entry["file"] for entry in manifest["journals"]]
+    tables = [group["table"] for group in manifest["groups"].values()]
+    return not all(is_unchanged(directory, name, files) for name in journals) and all(
+        is_unchanged(directory, name, files) for name in tables
+    )
+
+
+def state_of(directory: Directory) -> tuple[Any, ...]:
+    """Return what changes when a run changes: its manifest, and the sizes of its journals."""
+    try:
+        manifest = os.stat(MANIFEST, dir_fd=directory.fd, follow_symlinks=False)
+        stamp = (manifest.st_ino, manifest.st_size, manifest.st_mtime_ns)
+    except OSError:
+        stamp = (0, 0, 0)
+    journals = tuple(
+        (name, directory.size(name))
+        for name in directory.names()
+        if naming.parse_journal_name(name) is not None
+    )
+    return stamp, journals
