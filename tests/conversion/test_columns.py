@@ -63,6 +63,7 @@ def test_columns_come_over_as_points_do(
         return log_points(self, points)
 
     monkeypatch.setattr(Recorder, "log_points", noting)
+    monkeypatch.setattr(Points, "worth", property(lambda _: True))
     at_once = essence(convert(place, tmp_path / "at_once", source_format=form))
     assert at_once
     assert bool(seen) == (form in COLUMNS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from blackboxml.base.checksum import crc32
 from blackboxml.base.scalar import spell
@@ -21,9 +24,23 @@ if TYPE_CHECKING:
 
 _CHECK_BYTES: Final = 2**18
 _SUFFIX: Final = b',"crc":""}'
-_OPEN_SUFFIX: Final = b',"crc":"00000000"}\n'
-_DIGITS: Final = np.arange(-11, -3)  # of a checksum, from the end of its line
+_DIGITS: Final = 8  # of a checksum
+_AT_ONCE: Final = 2**11  # lines whose checksums are computed; more leave the caches
+_COLON, _COMMA = b":,"
 _JSON: Final = orjson.OPT_SERIALIZE_NUMPY
+
+
+def _piece(text: bytes) -> pa.BinaryScalar:
+    """Return what all lines have at a place."""
+    return pa.scalar(text, pa.binary())
+
+
+_SEQ, _STEP, _TIME = _piece(b'{"seq"'), _piece(b',"step"'), _piece(b',"time"')
+_METRICS_END, _CRC, _LINE_END = _piece(b"}"), _piece(b',"crc":"'), _piece(b'"}\n')
+_NOTHING = _piece(b"")  # between pieces
+_NOT_FINITE: Final = pa.array(
+    [b":" + orjson.dumps(spell(number)) for number in (-math.inf, math.nan, math.inf)], pa.binary()
+)
 
 
 def encode_points(points: Points, first_seq: int) -> bytes:
@@ -36,40 +53,83 @@ def encode_points(points: Points, first_seq: int) -> bytes:
     Raises:
         MetricError: If a line is longer than a line may be.
     """
-    heads: Any = np.empty(len(points), object)
-    seqs = np.arange(first_seq, first_seq + len(points))
-    for rows, names, columns in zip(points.rows(), points.layouts, points.values, strict=True):
-        given = (seqs[rows], points.steps[rows], points.times[rows], *columns)
-        members = b",".join(orjson.dumps(name).replace(b"%", b"%%") + b":%b" for name in names)
-        line = b'{"seq":%b,"step":%b,"time":%b,"metrics":{' + members + b"}"
-        heads[rows] = [line % texts for texts in zip(*map(_texts, given), strict=True)]
-    return _with_checksums(heads.tolist())
+    alike: dict[tuple[np.dtype[Any], ...], list[int]] = {}
+    for place, columns in enumerate(points.values):
+        alike.setdefault(tuple(column.dtype for column in columns), []).append(place)
+    rows = points.rows()
+    heads, lines = [], []
+    for layouts in alike.values():
+        found = np.concatenate([rows[place] for place in layouts])
+        order = found.argsort()
+        lines.append(found[order])
+        heads.append(_encode_alike(points, layouts, lines[-1], order, first_seq))
+    if len(heads) > 1:
+        heads = [pa.concat_arrays(heads).take(pa.array(np.concatenate(lines).argsort()))]
+    return _with_checksums(heads[0])
 
 
-def _texts(values: Column) -> list[bytes]:
-    """Return numbers as they stand in a record."""
-    texts = orjson.dumps(np.ascontiguousarray(values), None, _JSON)[1:-1].split(b",")
-    if values.dtype.kind == "f":
-        for at in np.flatnonzero(~np.isfinite(values)).tolist():
-            texts[at] = orjson.dumps(spell(float(values[at])))
-    return texts
+def _encode_alike(
+    points: Points, layouts: list[int], lines: Column, order: Column, first_seq: int
+) -> pa.BinaryArray:
+    """Return records as lines without their end, whose layouts have the same types.
+
+    Args:
+        points: The points.
+        layouts: The layouts.
+        lines: Which records have one of them, ascending.
+        order: Where each of these is, if those of a layout follow those of the one before.
+        first_seq: `seq` of the first of all points.
+    """
+    sizes = [len(points.values[place][0]) for place in layouts]
+    which = np.repeat(np.arange(len(layouts)), sizes)[order]
+    pieces: list[Any] = [_SEQ, _texts(lines + first_seq)]
+    pieces += [_STEP, _texts(points.steps[lines]), _TIME, _texts(points.times[lines])]
+    lead = b',"metrics":{'
+    for place in range(len(points.layouts[layouts[0]])):
+        keys = [lead + orjson.dumps(points.layouts[layout][place]) for layout in layouts]
+        values = np.concatenate([points.values[layout][place] for layout in layouts])
+        pieces += [_choose(keys, which), _texts(values[order])]
+        lead = b","
+    return pc.binary_join_element_wise(*pieces, _METRICS_END, _NOTHING)
 
 
-def _with_checksums(heads: list[bytes]) -> bytes:
-    """Return heads as whole lines: with room for the checksums, which are then put there."""
+def _choose(texts: list[bytes], which: Column) -> pa.BinaryArray | pa.BinaryScalar:
+    """Return which of some texts each line has, or the only one."""
+    return _piece(texts[0]) if len(texts) == 1 else pa.array(texts, pa.binary()).take(which)
+
+
+def _texts(values: Column) -> pa.BinaryArray:
+    """Return numbers as they stand in a record, each with a colon before it."""
+    data = bytearray(orjson.dumps(np.ascontiguousarray(values), None, _JSON))
+    array = np.frombuffer(data, np.uint8)
+    ends = np.empty(len(values) + 1, np.int32)
+    ends[0], ends[1:-1], ends[-1] = 0, np.flatnonzero(array == _COMMA), len(array) - 1
+    array[ends[:-1]] = _COLON
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
+    texts = pa.BinaryArray.from_buffers(pa.binary(), len(values), buffers)
+    if values.dtype.kind != "f" or (finite := np.isfinite(values)).all():
+        return texts
+    return pc.if_else(finite, texts, _NOT_FINITE.take(np.isnan(values) + 2 * (values > 0)))
+
+
+def _with_checksums(heads: pa.BinaryArray) -> bytes:
+    """Return heads as whole lines."""
     count = len(heads)
-    sizes = np.fromiter(map(len, heads), np.int64, count) + len(_OPEN_SUFFIX)
-    if sizes.max() > LIMITS.line_bytes:
+    longest = pc.max(pc.binary_length(heads)).as_py() + SUFFIX_BYTES + 1
+    if longest > LIMITS.line_bytes:
         message = (
-            f"a record has {sizes.max():,} bytes, a line may have {LIMITS.line_bytes:,}; "
+            f"a record has {longest:,} bytes, a line may have {LIMITS.line_bytes:,}; "
             "log it in several calls with the same step"
         )
         raise MetricError(message)
-    found = np.fromiter(map(crc32, heads), ">u4", count)
-    lines = bytearray(_OPEN_SUFFIX.join([*heads, b""]))
-    digits = np.frombuffer(found.tobytes().hex().encode(), np.uint8).reshape(count, 8)
-    np.frombuffer(lines, np.uint8)[np.cumsum(sizes)[:, None] + _DIGITS] = digits
-    return bytes(lines)
+    parts = (heads.slice(start, _AT_ONCE).to_pylist() for start in range(0, count, _AT_ONCE))
+    found = np.fromiter(map(crc32, chain.from_iterable(parts)), ">u4", count)
+    digits = pa.py_buffer(found.tobytes().hex().encode())
+    crcs = pa.Array.from_buffers(pa.binary(_DIGITS), count, [None, digits]).cast(pa.binary())
+    lines = pc.binary_join_element_wise(heads, _CRC, crcs, _LINE_END, _NOTHING)
+    _, ends, data = lines.buffers()
+    size = int(np.frombuffer(ends, np.int32, count + 1)[-1])
+    return bytes(data.slice(0, size))
 
 
 def check_lines(data: bytes, line_bytes: int) -> int:

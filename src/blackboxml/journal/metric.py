@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     Column: TypeAlias = npt.NDArray[Any]
 
-_WORTH = 16
+_WORTH: Final = 16  # records of a layout,
+_WORTH_ALL: Final = 128  # and of all layouts, from which on columns are faster than records
 
 _NUMBERS: Final = frozenset([float, int])
 
@@ -62,8 +63,8 @@ class Points:
 
     @property
     def worth(self) -> bool:
-        """Whether there are enough records of each layout for columns to be worth the effort."""
-        return len(self) >= _WORTH * len(self.layouts)
+        """Whether there are enough records for columns to be worth the effort."""
+        return len(self) >= max(_WORTH_ALL, _WORTH * len(self.layouts))
 
     def records(self) -> list[tuple[int, float, dict[str, Any]]]:
         """Return step, time and metrics of each record, as Python values."""
