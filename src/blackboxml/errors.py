@@ -17,6 +17,7 @@
      ├─ SealError               sealing or packing could not be completed
      ├─ RepairError             a run that cannot be mended
      ├─ ConversionError         nothing to convert, or no such format
+     ├─ QueryError              (also ValueError)         SQL that cannot be answered
      └─ MissingDependencyError  (also ImportError)        an optional package is not installed
 
 A `Problem` is not an error: it is a finding about a run, as data.
@@ -133,6 +134,10 @@ class RepairError(BlackboxError):
 
 class ConversionError(BlackboxError):
     """There is nothing that can be converted, or no such format."""
+
+
+class QueryError(BlackboxError, ValueError):
+    """A query over many runs is no SQL, or asks for what is not there."""
 
 
 class MissingDependencyError(BlackboxError, ImportError):

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -241,7 +242,9 @@ def test_a_long_journal_is_counted_like_a_short_one(tmp_path: Path) -> None:
     writer.finish()
 
 
-@pytest.mark.parametrize("harm", ["garbage", "cut", "foreign", "empty", "gone", "older"])
+@pytest.mark.parametrize(
+    "harm", ["garbage", "cut", "foreign", "mixed", "flipped", "empty", "gone", "older"]
+)
 def test_a_cache_that_is_harmed_costs_only_time(root: Path, harm: str) -> None:
     Catalogue(root).runs()
     cache = root / FILE
@@ -252,36 +255,42 @@ def test_a_cache_that_is_harmed_costs_only_time(root: Path, harm: str) -> None:
         case "cut":
             cache.write_bytes(data[: len(data) // 2])
         case "foreign":
-            import sqlite3
-
-            cache.unlink()
-            with sqlite3.connect(cache) as connection:
-                connection.execute("CREATE TABLE run (a)")
-                connection.execute("PRAGMA user_version = 1")
-            connection.close()
+            with zipfile.ZipFile(cache, "w") as archive:
+                archive.writestr("places", b"some other tool's")
+        case "mixed":  # of another number of runs
+            with zipfile.ZipFile(cache) as archive:
+                parts = {name: archive.read(name) for name in archive.namelist()}
+                comment = archive.comment
+            with zipfile.ZipFile(cache, "w") as archive:
+                for name, part in (parts | {"places": b"one"}).items():
+                    archive.writestr(name, part)
+                archive.comment = comment
+        case "flipped":
+            place = len(data) // 2
+            cache.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         case "empty":
             cache.write_bytes(b"")
         case "older":
-            cache.write_bytes(data[:60] + bytes(4) + data[64:])  # its user_version
+            cache.write_bytes(data[:-1] + b"0")  # the version is the comment at the end
         case "gone":
             cache.unlink()
     check(Catalogue(root).runs(), root)
     check(Catalogue(root).runs(), root)
     check(Catalogue(root).runs(), root)
-    assert cache.read_bytes()[:15] == b"SQLite format 3"
+    assert zipfile.is_zipfile(cache)
 
 
-def test_a_cache_that_is_locked_is_done_without(root: Path) -> None:
-    import sqlite3
-
-    Catalogue(root).runs()
-    (root / "damaged" / "run.json").unlink()
-    connection = sqlite3.connect(root / FILE, isolation_level=None)
-    connection.execute("BEGIN EXCLUSIVE")
-    try:
+def test_a_cache_that_another_process_writes_is_left_to_it(root: Path) -> None:
+    """Unless it did not end that: then it was killed."""
+    new = root / f"{FILE}-new"
+    new.touch()
+    check(Catalogue(root).runs(), root)
+    assert not (root / FILE).exists()
+    os.utime(new, (1, 1))
+    for _ in range(2):
         check(Catalogue(root).runs(), root)
-    finally:
-        connection.close()
+    assert (root / FILE).exists()
+    assert not new.exists()
 
 
 def test_where_nothing_can_be_written_the_cache_goes_to_the_home_of_caches(

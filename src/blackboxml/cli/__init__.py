@@ -22,6 +22,7 @@ from blackboxml.cli.commands import (
     conformance,
     convert,
     plot,
+    query,
     repair,
     rules,
     seal,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 COMMANDS: Final = (
-    *(list_, show, tail, plot, seal, validate, repair),
+    *(list_, show, tail, plot, query, seal, validate, repair),
     *(rules, convert, clean, conformance),
 )
 

@@ -14,7 +14,9 @@ from blackboxml.model import MANIFEST, SCRATCH
 from blackboxml.reader import open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
+
+    import polars as pl
 
     from blackboxml.reader import RunReader
 
@@ -70,3 +72,80 @@ def looks_like_run(path: str | os.PathLike[str]) -> bool:
     except OSError:
         return False
     return MANIFEST in names or any(naming.parse_journal_name(name) for name in names)
+
+
+def scan_runs(root: str | os.PathLike[str], *, refresh: bool = True) -> pl.LazyFrame:
+    """Return the runs below a folder as a polars LazyFrame, a row each, in the order of the paths.
+
+    Its columns are `id`, `name`, `path`, `status`, `start` and `end` in UTC, `duration_seconds`,
+    `tags`, and `problem`, which says why a run cannot be read. Behind them comes one column for
+    each hyper-parameter, such as `config.model.depth`, and one for the last value of each metric,
+    such as `last.train/loss`; null where a run has none. A column that has numbers, and texts or
+    lists too, or lists alone, has their JSON.
+
+    Args:
+        root: Folder of runs; one that is missing has none.
+        refresh: Look at the files first. Otherwise the answer is what the last look found, of this
+            or another process, if there was one.
+
+    >>> import tempfile
+    >>> from blackboxml import Run
+    >>> from blackboxml.collection import scan_runs
+    >>> root = tempfile.mkdtemp()
+    >>> with Run("demo", log_dir=root, config={"lr": 0.1}) as run:
+    ...     run.log({"loss": 0.5})
+    >>> scan_runs(root).select("name", "status", "config.lr", "last.loss").collect().rows()
+    [('demo', 'completed', 0.1, 0.5)]
+    """
+    from blackboxml.collection.catalogue import Catalogue
+    from blackboxml.collection.runs import RunTable
+
+    return RunTable(Catalogue(root).ledger(refresh=refresh), os.fspath(root)).scan()
+
+
+def scan_metrics(
+    root: str | os.PathLike[str],
+    group: str | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    runs: Collection[str] | None = None,
+    refresh: bool = True,
+) -> pl.LazyFrame:
+    """Return a group of metrics of all runs below a folder as a polars LazyFrame.
+
+    Its columns are `run`, the id of the run, `path`, `step`, `time`, `rank`, `attempt`, and one a
+    metric, named as in the table of a run; a metric called `run` or `path` has a `_` behind its
+    name. The rows are the effective ones, run by run in the order of the paths. A type holds the
+    values of all runs, as it does within one: int64 and float64 make float64.
+
+    A query reads one run after another, and of each the columns that it needs; a condition on `run`
+    or `path` keeps others from being opened. Runs that cannot be read are left out, with a warning
+    that names them.
+
+    Args:
+        root: Folder of runs; one that is missing has none.
+        group: The group, `""` for metrics without a prefix; None where there is only one.
+        columns: The metrics, by the names of their columns; None for all.
+        runs: Ids of the runs that are wanted, None for all.
+        refresh: As in `scan_runs`: whether to look at the files for runs and metrics first. What is
+            read of a run is always as it is then.
+
+    Raises:
+        KeyError: If there are runs, and none has the group or one of the columns. Without a run
+            the columns that were asked for are float64.
+
+    >>> import tempfile
+    >>> from blackboxml import Run
+    >>> from blackboxml.collection import scan_metrics
+    >>> root = tempfile.mkdtemp()
+    >>> with Run("demo", log_dir=root) as run:
+    ...     run.log({"train/loss": 0.5})
+    >>> scan_metrics(root, "train", ["loss"]).select("step", "loss").collect().rows()
+    [(0, 0.5)]
+    """
+    from blackboxml.collection.catalogue import Catalogue
+    from blackboxml.collection.points import PointTable
+
+    ledger = Catalogue(root).ledger(refresh=refresh)
+    wanted = None if runs is None else frozenset(runs)
+    return PointTable(ledger, os.fspath(root), group, columns, wanted).scan()

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
+from blackboxml.base.scalar import NON_FINITE, spell
 from blackboxml.config import decode_config
 from blackboxml.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from blackboxml.model import Number
@@ -47,20 +49,29 @@ class Series(NamedTuple):
 
 @dataclass(slots=True)
 class Facts:
-    """What was read of one run; documents stand as JSON until somebody asks for them."""
+    """What was read of one run; documents stand as JSON until somebody asks for them.
+
+    Attributes:
+        metrics: By name, the fields of its `Series`.
+        mark: How far the journal of a run that may go on was read; empty if that is not known.
+        sealed: Whether the manifest of a sealed run said it all.
+        whole: Whether nothing about the metrics is left to be learned.
+    """
 
     id: str | None = None
     name: str = ""
     status: str = UNREADABLE
     start: float | None = None
     end: float | None = None
-    tags: str = "[]"
-    config: str = "{}"
-    lineage: str = "{}"
-    extensions: str = "{}"
     problem: str | None = None
-    mark: str | None = None
     whole: bool = False
+    sealed: bool = False
+    tags: bytes = b"[]"
+    config: bytes = b"{}"
+    lineage: bytes = b"{}"
+    extensions: bytes = b"{}"
+    metrics: bytes = b"{}"
+    mark: bytes = b""
 
 
 class Entry:
@@ -68,33 +79,30 @@ class Entry:
 
     Attributes:
         place: Its path below the folder of the catalogue.
-        metrics: What it logged, by name.
         state: The files as they were when it was read.
         facts: What was read.
     """
 
-    def __init__(
-        self, root: Path, place: str, state: str, facts: Facts, metrics: dict[str, Series]
-    ) -> None:
+    def __init__(self, root: Path, place: str, state: str, facts: Facts) -> None:
         """Take what a catalogue read of the run at a place below a root."""
         self._root = root
         self.place = place
         self.state = state
         self.facts = facts
-        self.metrics = metrics
 
     def __repr__(self) -> str:
         """Return name, status and place."""
         return f"<Entry {self.name!r} {self.status} at {str(self.path)!r}>"
 
-    def says_the_same(self, other: Entry) -> bool:
-        """Tell whether all that was read is equal."""
-        return (self.state, self.facts, self.metrics) == (other.state, other.facts, other.metrics)
-
     def measured(self, metrics: dict[str, Series]) -> Entry:
         """Return the run with all there is to know of its metrics."""
-        facts = replace(self.facts, whole=True)
-        return Entry(self._root, self.place, self.state, facts, metrics)
+        facts = replace(self.facts, metrics=dump_series(metrics), whole=True)
+        return Entry(self._root, self.place, self.state, facts)
+
+    @cached_property
+    def metrics(self) -> dict[str, Series]:
+        """What it logged, by name."""
+        return load_series(self.facts.metrics)
 
     @cached_property
     def path(self) -> Path:
@@ -156,6 +164,25 @@ class Entry:
         """What the manifest says besides, by domain name in reverse."""
         found: dict[str, Any] = orjson.loads(self.facts.extensions)
         return found
+
+
+def dump_series(metrics: Mapping[str, Series]) -> bytes:
+    """Return metrics as JSON, the floats that it cannot spell as the format does."""
+    return orjson.dumps(
+        {
+            name: (kind, last if last is None else spell(last), *rest)
+            for name, (kind, last, *rest) in metrics.items()
+        }
+    )
+
+
+def load_series(text: bytes) -> dict[str, Series]:
+    """Return metrics from JSON."""
+    found = {}
+    for name, (kind, last, *rest) in orjson.loads(text).items():
+        known = NON_FINITE[last] if isinstance(last, str) else last
+        found[name] = Series(kind, known, *rest)
+    return found
 
 
 def finite(value: Number | None) -> Number | None:

@@ -1,0 +1,229 @@
+"""The configurations and last values of many runs: one cell for each value, of any type.
+
+Runs may have few columns in common, and then a table of all would be mostly empty.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import orjson
+
+from blackboxml.base.scalar import NON_FINITE
+from blackboxml.model import INT64_MAX, INT64_MIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    import numpy.typing as npt
+
+CONFIG: Final = "config"
+"""Begins the column of a hyper-parameter: `config.model.depth`."""
+
+LAST: Final = "last."
+"""Begins the column of the last values of a metric: `last.train/loss`."""
+
+NOTHING, BOOL, INT64, FLOAT64, TEXT, JSON = range(6)
+"""What a cell holds; JSON is a list, or a value of a type that JSON does not have."""
+
+ABSENT: Final = 8
+"""Added to the kind of a last value that is not there."""
+
+KINDS: Final = {"bool": BOOL, "int64": INT64, "float64": FLOAT64}
+
+_bits = struct.Struct("<q").unpack
+_float = struct.Struct("<d").pack
+
+Cell = tuple[str, int, Any]
+"""Column, kind and value."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Values by run and column.
+
+    Attributes:
+        runs: The row of the run of each, ascending.
+        columns: Its place in `names`.
+        kinds: What it holds.
+        values: The number itself, the bits of a float64, or a place in `texts`.
+        names: The columns.
+        texts: All texts, each once.
+    """
+
+    runs: npt.NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
+    columns: npt.NDArray[np.uint32] = field(default_factory=lambda: np.empty(0, np.uint32))
+    kinds: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    values: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    names: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, runs: Iterable[tuple[bytes, bytes]]) -> Cells:
+        """Return those of runs: each the JSON of its configuration, and of its metrics."""
+        names: dict[str, int] = {}
+        texts: dict[str, int] = {}
+        rows: list[int] = []
+        columns: list[int] = []
+        kinds: list[int] = []
+        values: list[int] = []
+        for row, (config, metrics) in enumerate(runs):
+            for name, kind, value in (*_leaves(CONFIG, orjson.loads(config)), *_last(metrics)):
+                rows.append(row)
+                columns.append(names.setdefault(name, len(names)))
+                kinds.append(kind)
+                if kind in {TEXT, JSON}:
+                    values.append(texts.setdefault(value, len(texts)))
+                elif kind == FLOAT64:
+                    values.append(_bits(_float(value))[0])
+                else:
+                    values.append(value)
+        return cls(
+            np.array(rows, np.uint32),
+            np.array(columns, np.uint32),
+            np.array(kinds, np.uint8),
+            np.array(values, np.int64),
+            list(names),
+            list(texts),
+        )
+
+    def merged(self, order: npt.NDArray[np.int64], count: int, other: Cells) -> Cells:
+        """Return the cells of some runs of this and another one.
+
+        Args:
+            order: Of each run its row here, or `count` and more for one of the other.
+            count: How many runs are here.
+            other: Cells of others.
+        """
+        names = {name: place for place, name in enumerate(self.names)}
+        texts = {text: place for place, text in enumerate(self.texts)}
+        renamed = [names.setdefault(name, len(names)) for name in other.names]
+        respelled = [texts.setdefault(text, len(texts)) for text in other.texts]
+        values = other.values.copy()
+        spelled = _spelled(other.kinds)
+        if respelled:
+            values[spelled] = np.array(respelled, np.int64)[values[spelled]]
+        place = np.full(max(count, int(order.max(initial=-1)) + 1), -1, np.int64)
+        place[order] = np.arange(len(order))
+        columns = np.array(renamed, np.uint32)[other.columns] if renamed else other.columns
+        runs = place[np.concatenate([self.runs, other.runs + np.uint32(count)])]
+        kept = np.flatnonzero(runs >= 0)
+        kept = kept[np.argsort(runs[kept], kind="stable")]
+        return Cells(
+            runs[kept].astype(np.uint32),
+            np.concatenate([self.columns, columns])[kept],
+            np.concatenate([self.kinds, other.kinds])[kept],
+            np.concatenate([self.values, values])[kept],
+            list(names),
+            list(texts),
+        ).pruned()
+
+    def pruned(self) -> Cells:
+        """Return the same without names and texts that no cell has."""
+        used, columns = np.unique(self.columns, return_inverse=True)
+        spelled = _spelled(self.kinds)
+        said, places = np.unique(self.values[spelled], return_inverse=True)
+        if len(used) == len(self.names) and len(said) == len(self.texts):
+            return self
+        values = self.values.copy()
+        values[spelled] = places
+        return Cells(
+            self.runs,
+            columns.astype(np.uint32),
+            self.kinds,
+            values,
+            [self.names[place] for place in used.tolist()],
+            [self.texts[place] for place in said.tolist()],
+        )
+
+    # -- as the parts of a file
+
+    def dump(self) -> dict[str, bytes]:
+        """Return all as named parts."""
+        return {
+            "cells": orjson.dumps({"names": self.names, "texts": self.texts}),
+            **{f"cells.{name}": getattr(self, name).tobytes() for name in _TYPES},
+        }
+
+    @classmethod
+    def load(cls, parts: Mapping[str, bytes], count: int) -> Cells:
+        """Return the cells of such parts, of so many runs.
+
+        Raises:
+            ValueError: If they do not fit together.
+            LookupError: If one is missing.
+        """
+        said = orjson.loads(parts["cells"])
+        arrays = {
+            name: np.frombuffer(parts[f"cells.{name}"], kind) for name, kind in _TYPES.items()
+        }
+        found = cls(**arrays, names=said["names"], texts=said["texts"])
+        if len({len(each) for each in arrays.values()}) > 1:
+            raise ValueError("cells that do not fit together")
+        for places, size in (
+            (found.runs, count),
+            (found.columns, len(found.names)),
+            (found.values[_spelled(found.kinds)], len(found.texts)),
+        ):
+            if len(places) and not 0 <= places.min() <= places.max() < size:
+                raise ValueError("cells of runs, columns or texts that are not there")
+        return found
+
+
+_TYPES: Final = {"runs": np.uint32, "columns": np.uint32, "kinds": np.uint8, "values": np.int64}
+
+
+def _spelled(kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Tell which cells hold texts."""
+    return np.isin(kinds, (TEXT, JSON))
+
+
+def _last(metrics: bytes) -> Iterator[Cell]:
+    """Yield the last values of a run."""
+    for name, (said, last, *_) in orjson.loads(metrics).items():
+        kind = KINDS[said]
+        if last is None:
+            yield LAST + name, kind + ABSENT, 0
+        else:
+            yield LAST + name, kind, NON_FINITE[last] if isinstance(last, str) else last
+
+
+def _leaves(name: str, tree: Any) -> Iterator[Cell]:
+    """Yield the values of a typed tree; a `.` in a key is written `%2E`, and a `%` as `%25`."""
+    if isinstance(tree, dict) and tree and not (len(tree) == 1 and next(iter(tree))[:1] == "$"):
+        for key, value in tree.items():
+            spelled = key.replace("%", "%25").replace(".", "%2E")
+            yield from _leaves(f"{name}.{spelled}", value)
+    elif name != CONFIG:
+        yield (name, *_value(tree))
+
+
+def _value(tree: Any) -> tuple[int, Any]:
+    """Return kind and value of what is no mapping."""
+    kind = _PLAIN.get(type(tree))
+    if kind == INT64 and not INT64_MIN <= tree <= INT64_MAX:
+        return JSON, str(tree)
+    if kind is not None:
+        return kind, 0 if tree is None else tree
+    if isinstance(tree, dict) and len(tree) == 1:
+        ((tag, content),) = tree.items()
+        if isinstance(content, str) and tag in _TAGGED:
+            return _TAGGED[tag](content)
+        if tag == "$tuple":
+            return _value(content)
+        if tag == "$repr" and isinstance(content, dict) and isinstance(content.get("text"), str):
+            return TEXT, content["text"]
+    return JSON, orjson.dumps(tree).decode()
+
+
+_TAGGED: Final[dict[str, Callable[[str], tuple[int, Any]]]] = {
+    "$float": lambda text: (FLOAT64, NON_FINITE.get(text, math.nan)),
+    "$int": lambda text: (JSON, text),
+    "$path": lambda text: (TEXT, text),
+    "$bytes": lambda text: (TEXT, text),
+}
+_PLAIN: Final = {type(None): NOTHING, bool: BOOL, int: INT64, float: FLOAT64, str: TEXT}
