@@ -26,7 +26,7 @@ LAYERS = (
     "writer.documents writer.recorder writer.resumption < writer.media_recorder < writer",
     "companion writer.media_log",
     "seal.chunks seal.stretch seal.sums < seal.dataset < seal.dataset_series < seal.sealed < seal < seal.pack",
-    "reader.decoded reader.encoding reader.following < reader",
+    "reader.decoded reader.encoding reader.following reader.settled < reader",
     "collection validation < repair conformance",
     "foreign",
     "backends < tracker",

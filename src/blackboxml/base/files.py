@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import secrets
 import stat
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from blackboxml.errors import LimitError, NotARunError, UnsafePathError
+from blackboxml.errors import LimitError, NotARunError, RunIsLiveError, UnsafePathError
 from blackboxml.model import SCRATCH
 
 if TYPE_CHECKING:
@@ -29,6 +31,11 @@ _SEGMENT = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,128}\Z")
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _BLOCK = 2**20
+
+CLAIM_SECONDS: Final = 30.0
+"""How long somebody waits who is to finish off a run that another process is at."""
+
+_CLAIM_POLL: Final = 0.01
 
 _LINKS_UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
@@ -111,6 +118,39 @@ class Directory:
     def __exit__(self, *_: object) -> None:
         """Close the descriptor."""
         self.close()
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep others of this machine from finishing off the same run, for a `with` block.
+
+        Nothing rests on it but that two of them do not undo each other's work. The system lets the
+        claim of a process go when it dies; a file system that has no locks has no claims.
+
+        Raises:
+            RunIsLiveError: If somebody else does not come to an end.
+        """
+        until = time.monotonic() + CLAIM_SECONDS
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    message = (
+                        f"{self.path} is being sealed, packed, mended or resumed by another "
+                        "process; try again when that has ended"
+                    )
+                    raise RunIsLiveError(message) from None
+                time.sleep(_CLAIM_POLL)
+                continue
+            except OSError:
+                yield
+                return
+            try:
+                yield
+            finally:
+                if self.fd >= 0:
+                    fcntl.flock(self.fd, fcntl.LOCK_UN)
+            return
 
     def is_at(self, path: Path) -> bool:
         """Tell whether this is the directory at a path."""

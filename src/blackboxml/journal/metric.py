@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _WORTH: Final = 16  # records of a layout,
 _WORTH_ALL: Final = 128  # and of all layouts, from which on columns are faster than records
 
-_NARROW: Final = 2**16
-
 _NUMBERS: Final = frozenset([float, int])
 
 Point = dict[str, Any]
@@ -59,10 +57,8 @@ class Points:
 
     def rows(self) -> list[npt.NDArray[np.intp]]:
         """Return which records have each layout."""
-        count = len(self.layouts)
-        which = self.which.astype("u2") if count < _NARROW else self.which  # sorted by radix
-        order = which.argsort(kind="stable")
-        ends = which[order].searchsorted(range(1, count + 1))
+        order = self.which.argsort(kind="stable")
+        ends = self.which[order].searchsorted(range(1, len(self.layouts) + 1))
         return [order[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,6 +60,9 @@ ORDER: Final = (
 
 _ENDING: Final = ("end", "duration_seconds", "exception")
 """The members that say when and why a run ended."""
+
+_TRIES: Final = 5
+"""How often a run is looked at whose files come and go."""
 
 SEALED: Final = usable.SEALED
 """The members that only a sealed run has."""
@@ -193,7 +198,7 @@ def open_history(
         UnsupportedVersionError: If the run needs a newer reader.
     """
     found = problems if problems is not None else []
-    manifest, journals, failure = _open(directory, limits, found, known)
+    manifest, journals, failure = _open_settled(directory, limits, found, known)
     if failure is not None and any(key not in manifest for key in usable.REQUIRED):
         raise failure
     return manifest, journals
@@ -208,7 +213,17 @@ def open_proven(
     errors are those of `open_history`.
     """
     found = problems if problems is not None else []
-    manifest, journals, failure = _open(directory, limits, found, FEATURES)
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):  # a journal was packed away meanwhile
+            return _prove(directory, limits, found)
+    return _prove(directory, limits, found)
+
+
+def _prove(
+    directory: Directory, limits: Limits, found: list[Problem]
+) -> tuple[Manifest, list[JournalFile]]:
+    """Return what a run directory holds, and proves, at one moment."""
+    manifest, journals, failure = _open_settled(directory, limits, found, FEATURES)
     if failure is not None and "id" not in manifest:
         raise failure
     spare: Manifest = {"tags": [], "status": "running", "environment": {}, "attempts": []}
@@ -227,6 +242,33 @@ def open_proven(
         )
         found.append(Problem("BB-MAN-013", "warning", message, MANIFEST))
     return corrected, journals
+
+
+def _open_settled(
+    directory: Directory, limits: Limits, problems: list[Problem], known: frozenset[str]
+) -> tuple[Manifest, list[JournalFile], NotARunError | ManifestError | None]:
+    """Return what `_open` does, of a manifest and journals that lay there together."""
+    for _ in range(_TRIES):
+        before = _stamp(directory)
+        try:
+            found = _open(directory, limits, problems, known)
+        except FileNotFoundError as error:  # a journal was packed away meanwhile
+            if isinstance(error, NotARunError):
+                raise
+            continue
+        if _stamp(directory) == before:
+            return found
+    return _open(directory, limits, problems, known)
+
+
+def _stamp(directory: Directory) -> tuple[int, int] | None:
+    """Return what differs once a manifest was replaced, None where there is none."""
+    try:
+        with directory.reading(MANIFEST) as descriptor:  # opened, as NFS then asks its server
+            found = os.fstat(descriptor)
+    except (OSError, UnsafePathError):
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _open(
@@ -277,6 +319,22 @@ def _trust_events(
         if said.get("bytes") == journal.size:
             ends = [event for event in events[journal.name] if "end" in event]
             trust_ends(directory, journal, ends)
+
+
+def agree(directory: Directory, manifest: Manifest) -> bool:
+    """Let a manifest say of its attempts what the journals prove; tell whether it did not.
+
+    Raises:
+        OSError: If the file system refuses.
+    """
+    journals = find_journals(directory, run_id=manifest["id"])
+    attempts = prove_attempts(directory, journals)
+    corrected = _correct(manifest, attempts) if attempts else manifest
+    if corrected == manifest:
+        return False
+    manifest.clear()
+    manifest.update(corrected)
+    return True
 
 
 def _correct(manifest: Manifest, attempts: Sequence[Attempt]) -> Manifest:

@@ -405,8 +405,8 @@ class RunReader:
         """
         from blackboxml.reader.following import Follower, follow
 
-        if from_start and self.packed:
-            return self.records("all")
+        if self.packed:
+            return self.records("all") if from_start else iter(())
         follower = Follower(self._directory, self.id, self._limits, self.problems)
         if not from_start:
             follower.skip()

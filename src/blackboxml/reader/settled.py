@@ -23,7 +23,7 @@ def settled(
 ) -> Callable[Concatenate[Reader, Given], Answer]:
     """Ask once more where a file is gone that was there: the run was packed meanwhile."""
 
-    def again(reader: Reader, *given: Given.args, **options: Given.kwargs) -> Answer:
+    def again(reader: Reader, /, *given: Given.args, **options: Given.kwargs) -> Answer:
         for _ in range(_TRIES):
             try:
                 return ask(reader, *given, **options)

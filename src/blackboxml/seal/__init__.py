@@ -27,7 +27,7 @@ from blackboxml.errors import (
 )
 from blackboxml.journal.scan import Scan
 from blackboxml.manifest.status import determine, refuse_live
-from blackboxml.model import LIMITS, SCRATCH, Limits, Rewind
+from blackboxml.model import LIMITS, MANIFEST, SCRATCH, Limits, Rewind
 from blackboxml.seal.sums import fits, has_sums, is_unchanged, list_files, write_manifest
 
 if TYPE_CHECKING:
@@ -87,28 +87,38 @@ def seal(
         SealError: If what was written does not read back the same, or a sealed journal is damaged.
         OSError: If the file system refuses; the run is as it was.
     """
-    with Directory(path) as directory:
-        problems = Findings()
-        manifest, journals = manifests.open_history(directory, limits, problems)
-        if known is None:  # else it is its writer, who has ended it, that seals it
-            refuse_live(
-                directory, determine(directory, manifest, journals, limits=limits), force=force
-            )
-        remove_scratch(directory)
-        if manifest.get("sealed", {}).get("packed"):
-            from blackboxml.seal.pack import unpack
+    with Directory(path) as directory, directory.claimed():
+        return seal_claimed(directory, progress, limits, force=force, known=known)
 
-            return unpack(directory, manifest, progress, limits)
-        if _is_sealed(directory, manifest, journals):
-            rows = {name: group["rows"] for name, group in manifest["groups"].items()}
-            return SealReport(changed=False, rows=rows)
-        sealing = Sealing(directory, manifest, journals, limits, progress, known=known)
-        sealing.run(problems)
-        return SealReport(
-            changed=True,
-            rows={group.name: group.rows for group in sealing.groups.values()},
-            problems=problems,
-        )
+
+def seal_claimed(
+    directory: Directory,
+    progress: Callable[[float], None] | None,
+    limits: Limits,
+    *,
+    force: bool = False,
+    known: Stretches | None = None,
+) -> SealReport:
+    """Seal a run that nobody else is at; see `seal`."""
+    problems = Findings()
+    manifest, journals = manifests.open_history(directory, limits, problems)
+    if known is None:  # else it is its writer, who has ended it, that seals it
+        refuse_live(directory, determine(directory, manifest, journals, limits=limits), force=force)
+    remove_scratch(directory)
+    if manifest.get("sealed", {}).get("packed"):
+        from blackboxml.seal.pack import unpack
+
+        return unpack(directory, manifest, progress, limits)
+    if _is_sealed(directory, manifest, journals):
+        rows = {name: group["rows"] for name, group in manifest["groups"].items()}
+        return SealReport(changed=False, rows=rows)
+    sealing = Sealing(directory, manifest, journals, limits, progress, known=known)
+    sealing.run(problems)
+    return SealReport(
+        changed=True,
+        rows={group.name: group.rows for group in sealing.groups.values()},
+        problems=problems,
+    )
 
 
 class Sealing:
@@ -136,6 +146,7 @@ class Sealing:
         self._directory = directory
         self._manifest = manifest
         self._journals = journals
+        self._sizes = _sizes(directory) | {journal.name: journal.size for journal in journals}
         self._limits = limits
         self._progress = progress or _ignore
         self._identity = {key: manifest[key] for key in ("id", "name")}
@@ -266,7 +277,33 @@ class Sealing:
                 f"{self._limits.manifest_bytes:,} bytes; it stays as it was"
             )
             raise SealError(message)
+        now = self._refuse_changed()
+        if gone := self._sizes.keys() - now.keys():
+            message = f"{self._directory.path / min(gone)} is gone: somebody else packs the run"
+            raise SealError(message)
         write_manifest(self._directory, manifest)
+        try:
+            self._refuse_changed()
+        except SealError:
+            manifests.unseal(manifest)
+            self._directory.replace(MANIFEST, manifests.next_generation(manifest))
+            raise
+
+    def _refuse_changed(self) -> dict[str, int]:
+        """Refuse to say that a run is sealed that somebody went on with; return the sizes now.
+
+        Raises:
+            SealError: If there are other journals than were read, or a larger one.
+        """
+        now = _sizes(self._directory)
+        for name, size in now.items():
+            if size > self._sizes.get(name, 0):
+                message = (
+                    f"{self._directory.path / name} was written while the run was sealed; it is "
+                    "not sealed. Seal it again when all that write it have ended"
+                )
+                raise SealError(message)
+        return now
 
     def _settle_attempts(self) -> None:
         """Say how each attempt began and ended whose writer could not say it in the manifest."""
@@ -348,6 +385,12 @@ class Sealing:
         said = described(self.scans)
         place = str(self._directory.path / folder)
         return GroupFiles(group, self._identity, rewinds, said, place, stem, series)
+
+
+def _sizes(directory: Directory) -> dict[str, int]:
+    """Return the size of each metrics journal that is there, in bytes."""
+    names = (name for name in directory.names() if naming.parse_journal_name(name) is not None)
+    return {name: directory.size(name) or 0 for name in names}
 
 
 class Spill:

@@ -19,7 +19,7 @@ from blackboxml.seal import (
     journal_entries,
     remove_scratch,
     scratch_folder,
-    seal,
+    seal_claimed,
 )
 from blackboxml.seal.sums import fits, write_manifest, write_sums
 
@@ -58,11 +58,14 @@ def pack(
         SealError: If a journal is damaged or the tables do not hold all of it; nothing is dropped.
         OSError: If the file system refuses.
     """
-    with Directory(path) as directory:
+    with Directory(path) as directory, directory.claimed():
         manifest, _ = manifests.open_history(directory, limits)
         if not manifest.get("sealed", {}).get("packed"):
-            seal(path, progress=progress, limits=limits, force=force)
+            seal_claimed(directory, progress, limits, force=force)
             manifest = _pack(directory, limits)
+            if not manifests.read(directory, limits).get("sealed", {}).get("packed"):
+                message = f"{path} was sealed by somebody else meanwhile; it is not packed"
+                raise SealError(message)
             changed = True
         else:
             remove_scratch(directory)

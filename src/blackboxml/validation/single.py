@@ -32,7 +32,7 @@ logger = logging.getLogger("blackboxml")
 UNSUPPORTED: Final = frozenset(["BB-VER-001", "BB-VER-006"])
 """Rules whose breach says that a newer reader is needed, not that anything is wrong."""
 
-_TRIES: Final = 3
+_TRIES: Final = 5
 """How often a run is looked at that changes meanwhile."""
 
 _SHAPE: Final = re.compile("(?:BB)?[^A-Z0-9]?([A-Z]{3})[^A-Z0-9]?([0-9]{1,3})")
@@ -105,6 +105,10 @@ def validate(
             settled = report.verdict != "unreadable" and not report.problems
             if settled or _state(directory) == before:
                 break
+        else:
+            if report.verdict == "invalid":  # of files that never lay there together
+                reason = "it is sealed, packed or gone on with meanwhile; look again"
+                return unreadable(directory.path, level, reason)
         if kind is not None and report.verdict == "valid" and not report.problems:
             _OUTCOMES[kind, tuple(left_out)] = report.outcomes
         return report
@@ -337,7 +341,8 @@ def _is_damaged(subject: Subject) -> bool:
 def _state(directory: Directory) -> tuple[object, ...]:
     """Return what differs once a writer or a sealer has replaced or added a file."""
     try:
-        found = os.stat(MANIFEST, dir_fd=directory.fd, follow_symlinks=False)
-    except OSError:
+        with directory.reading(MANIFEST) as descriptor:  # opened, as NFS then asks its server
+            found = os.fstat(descriptor)
+    except (OSError, UnsafePathError):
         return (directory.names(),)
     return found.st_ino, found.st_mtime_ns, directory.names()

@@ -168,26 +168,29 @@ class RunWriter:
         """
         with contextlib.ExitStack() as stack:
             directory = stack.enter_context(Directory(path))
-            manifest, journals = manifests.open_history(directory)
-            if manifest.get("sealed", {}).get("packed"):
-                message = f"{path} is packed; run `blackbox seal {path}` to make its journals again"
-                raise RunStateError(message)
-            own = [each for each in journals if each.rank == 0]
-            resumption.refuse_live(directory, own)
-            resumption.close_attempts(directory, manifest, own)
-            writer = cls(
-                Path(path).absolute(),
-                manifest,
-                directory=directory,
-                attempt=None,
-                strict=strict,
-                sync=sync,
-            )
-            writer._recorder.next_step = resumption.next_step(directory, own)
-            stack.pop_all()
-        if "sealed" in manifest:
-            writer._unseal()
-        return writer._begin()
+            with directory.claimed():
+                manifest, journals = manifests.open_history(directory)
+                if manifest.get("sealed", {}).get("packed"):
+                    message = (
+                        f"{path} is packed; run `blackbox seal {path}` to make its journals again"
+                    )
+                    raise RunStateError(message)
+                own = [each for each in journals if each.rank == 0]
+                resumption.refuse_live(directory, own)
+                resumption.close_attempts(directory, manifest, own)
+                writer = cls(
+                    Path(path).absolute(),
+                    manifest,
+                    directory=directory,
+                    attempt=None,
+                    strict=strict,
+                    sync=sync,
+                )
+                writer._recorder.next_step = resumption.next_step(directory, own)
+                stack.pop_all()
+                if "sealed" in manifest:
+                    writer._unseal()
+                return writer._begin()
 
     @classmethod
     def join(
@@ -488,6 +491,11 @@ class RunWriter:
                 self.manifest, self.attempt, said["status"], self._ended, said.get("exception")
             )
             self.write_manifest()
+            # Each of several looks behind its own last word, so that the last one says it all.
+            for _ in range(5):
+                if not resumption.went_on(self._documents.open, self.manifest):
+                    break
+                self.write_manifest()
         self._documents.pay()
 
     # -- documents

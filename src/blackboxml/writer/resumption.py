@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from blackboxml import manifest as manifests
 from blackboxml.base import naming, process
-from blackboxml.errors import RunIsLiveError
+from blackboxml.errors import BlackboxError, RunIsLiveError
 from blackboxml.journal import merge, read_tail
 from blackboxml.journal.ending import last_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from blackboxml.base.files import Directory
     from blackboxml.manifest import Manifest
@@ -107,3 +107,18 @@ def next_attempt(directory: Directory, rank: int, ordinal: int) -> int:
         elif directory.size(naming.journal_name(rank, lower)) is not None:
             attempt += 1
     return attempt + 1
+
+
+def went_on(open_directory: Callable[[], Directory], manifest: Manifest) -> bool:
+    """Let a manifest say of other attempts what their journals prove; tell whether it did not.
+
+    Another process may have gone on with a run whose writer it could not see, and have ended
+    meanwhile. What cannot be looked at now stays as it is.
+    """
+    try:
+        directory = open_directory()
+        places = map(naming.parse_journal_name, directory.names())
+        own = [place for place in places if place is not None and place[0] == 0]
+        return len(own) > 1 and manifests.agree(directory, manifest)
+    except (BlackboxError, OSError):
+        return False

@@ -123,9 +123,7 @@ class Page:
         rows = np.flatnonzero(self._which[begin:end] >= 0) + begin
         if not len(rows):
             return
-        here = self._which[rows]
-        there = np.bincount(here, minlength=len(self._layouts)) > 0
-        places, which = np.flatnonzero(there), (there.cumsum() - 1)[here]
+        places, which = np.unique(self._which[rows], return_inverse=True)
         layouts, values = [], []
         for place in places.tolist():
             own, columns = self._layouts[place].settle()

@@ -215,11 +215,11 @@ class Decoder:
         plain = (columns[0] == _TIME_KEY) & np.isfinite(times)
         batches: list[Batch] = []
         left = [np.flatnonzero(~plain)]
-        for width in np.flatnonzero(np.bincount(widths)).tolist():
+        for width in np.unique(widths).tolist():
             chosen = np.flatnonzero(plain & (widths == width))
             begin = _TIME_END + (1 + width if width else 0)
             steps = _read_steps(columns[_TIME_END + 1 : begin, chosen])
-            body = columns[begin:] if len(chosen) == count else columns[begin:, chosen]
+            body = columns[begin:, chosen]
             for layouts, picked, which, values in self._split(body, left, chosen):
                 rows = chosen[picked]
                 batches.append(
@@ -241,7 +241,7 @@ class Decoder:
                 left.append(chosen[rest[:1]])
                 rest = rest[1:]
                 continue
-            part = body if len(rest) == body.shape[1] else body[:, rest]
+            part = body[:, rest]
             same, layouts, which = self._match(part, first)
             kept, which = _drop_none(layouts, which[same])
             picked = np.flatnonzero(same)[which >= 0]
@@ -254,16 +254,13 @@ class Decoder:
 
     def _match(self, part: Array, first: Layout) -> tuple[Bools, list[Layout | None], Integers]:
         """Return which columns are like one of few that were read in full, and which that is."""
-        fixed = np.ones(len(part), bool)
-        for begin, end in first.variable:
-            fixed[begin:end] = False
-        fixed &= (part != part[:, :1]).any(axis=1)
-        differing = part[fixed]
-        keys = _keys(differing)
-        _, samples, which = np.unique(keys, return_index=True, return_inverse=True)
+        variable = [at for begin, end in first.variable for at in range(begin, end)]
+        constant = np.delete(part, variable, axis=0)
+        sums = _WEIGHTS[: len(constant)] @ constant.astype(np.float64)
+        _, samples, which = np.unique(sums, return_index=True, return_inverse=True)
         if len(samples) > LEAST + part.shape[1] // 8:  # too many to be worth it
             samples, which = np.zeros(1, np.intp), np.zeros(part.shape[1], np.intp)
-        same = np.asarray((differing == differing[:, samples][:, which]).all(axis=0))
+        same = np.asarray((constant == constant[:, samples][:, which]).all(axis=0))
         layouts = [self._layout(part[:, sample].tobytes(), first.variable) for sample in samples]
         return (
             same,
@@ -291,18 +288,6 @@ class Decoder:
         return self._layouts[known]
 
 
-def _keys(columns: Array) -> Array:
-    """Return numbers that tell the columns of few bytes apart, and most of others."""
-    length, count = columns.shape
-    for kind in (np.uint8, np.uint16, np.uint64):
-        size = np.dtype(kind).itemsize
-        if length <= size:
-            keys = np.zeros((count, size), np.uint8)
-            keys[:, :length] = columns.T
-            return keys.view(kind)[:, 0]
-    return _WEIGHTS[:length] @ columns.astype(np.float64)
-
-
 def _drop_none(layouts: list[Layout | None], which: Integers) -> tuple[list[Layout], Integers]:
     """Return the layouts there are, and which each is now; -1 where there is none."""
     places: list[int] = []
@@ -316,9 +301,7 @@ def _drop_none(layouts: list[Layout | None], which: Integers) -> tuple[list[Layo
 
 def _column(part: Array, slot: Slot, picked: Integers) -> Array:
     size = int(slot.dtype[2])
-    found = part[slot.at : slot.at + size]
-    found = found if len(picked) == found.shape[1] else found[:, picked]
-    raw = np.ascontiguousarray(found.T).view(slot.dtype)[:, 0]
+    raw = np.ascontiguousarray(part[slot.at : slot.at + size, picked].T).view(slot.dtype)[:, 0]
     return raw if slot.dtype == "<i8" else raw.astype(np.float64)
 
 

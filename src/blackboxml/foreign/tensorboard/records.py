@@ -48,8 +48,8 @@ _SHORT: Final = 2**12  # bytes up to which a loop over them is faster than colum
 _BATCHED: Final = 2**14  # bytes of messages whose checksums are computed at once
 _SEGMENT: Final = 2**20  # bytes of a long message that are in memory in several forms
 _length: Final = struct.Struct("<Q").unpack_from
-_ALIKE: Final = 48  # records in which a pattern of sizes is looked for,
-_AHEAD: Final = 16  # and how often it is expected to come again, at first
+_ALIKE: Final = 32  # records of one size after which more are expected,
+_AHEAD: Final = 1024  # and how many of these are looked at together
 _POLYNOMIAL: Final = 0x82F63B78  # of CRC-32C, lowest bit first
 _MASK: Final = 0xA282EAD8
 _ALL_ONES: Final = 0xFFFFFFFF
@@ -169,10 +169,8 @@ def checksums(columns: Bytes) -> Words:
     length, count = columns.shape
     positions = _positions()
     found = np.full(count, _start(length), np.uint32)
-    differ = (columns != columns[:, :1]).any(axis=1)
     for k in range(length):
-        column = columns[k] if differ[k] else columns[k, :1]
-        found ^= positions[length - 1 - k][column]
+        found ^= positions[length - 1 - k][columns[k]]
     return _masked(found)
 
 
@@ -230,15 +228,16 @@ class _Scan:
 
     def chunks(self) -> Iterator[Chunk]:
         while self._fill(CHUNK):
-            rows, end, bad = self._walk()
-            if len(rows):
+            starts, end, bad = self._walk()
+            if starts:
+                rows = np.array(starts, np.int64)
                 lengths = np.diff(np.append(rows, end)) - (HEAD + FOOT)
                 yield Chunk(self.data, self.offset, rows + HEAD, lengths)
             self._drop(end)
             if bad:
                 if not self._resynchronise():
                     return
-            elif not len(rows) and not self._reach():
+            elif not starts and not self._reach():
                 return
 
     def _fill(self, size: int) -> bool:
@@ -252,32 +251,28 @@ class _Scan:
         self.data = self.data[size:]
         self.offset += size
 
-    def _walk(self) -> tuple[Rows, int, bool]:
+    def _walk(self) -> tuple[list[int], int, bool]:
         """Return where whole records begin, where the last ends, and whether damage follows."""
         data, total, at = self.data, len(self.data), 0
-        parts: list[Rows] = []
         starts: list[int] = []
-        sizes: list[int] = []
+        size = again = 0
         while at + HEAD <= total:
             starts.append(at)
-            sizes.append(HEAD + FOOT + _length(data, at)[0])
-            at += sizes[-1]
-            if len(sizes) == _ALIKE and at <= total:
-                found = _foresee(data, at, sizes)
-                parts += [np.array(starts, np.int64), found[:-1]]
-                at = int(found[-1])
-                starts, sizes = [], []
-        parts.append(np.array(starts, np.int64))
-        rows = np.concatenate(parts)
-        if not len(rows):
-            return rows, at, False
-        good = _good_heads(np.frombuffer(data, np.uint8), rows)
+            before, size = size, HEAD + FOOT + _length(data, at)[0]
+            again = again + 1 if size == before else 0
+            if again == _ALIKE and at + size <= total:
+                ahead = _count_alike(data, at, size)
+                starts.extend(range(at + size, at + ahead * size, size))
+                at += (ahead - 1) * size
+                again = 0
+            at += size
+        good = _good_heads(np.frombuffer(data, np.uint8), np.array(starts, np.int64))
         if not good.all():
             first = int(np.argmin(good))
-            return rows[:first], int(rows[first]), True
-        if at > total:  # the last one is not whole
-            at, rows = int(rows[-1]), rows[:-1]
-        return rows, at, False
+            return starts[:first], starts[first], True
+        if starts and at > total:  # the last one is not whole
+            at = starts.pop()
+        return starts, at, False
 
     def _reach(self) -> bool:
         """Bring in a record that is longer than what is at hand; tell whether to go on."""
@@ -335,38 +330,12 @@ class _Scan:
         return len(self.data) >= end and is_intact(self.data, at + HEAD, end - FOOT)
 
 
-def _foresee(data: bytes, at: int, sizes: list[int]) -> Rows:
-    """Return where the next whole records begin, as far as their sizes repeat, and the last ends.
-
-    Args:
-        data: Some bytes.
-        at: Where the next record begins.
-        sizes: Those of the records before it.
-    """
-    period = np.array(_period(sizes), np.int64)
-    length = int(period.sum())
-    found = [np.array([at])]
-    count = _AHEAD
-    while length and at + length <= len(data):
-        again = np.tile(period, min(count, (len(data) - at) // length))
-        ends = at + again.cumsum()
-        starts = np.append(at, ends[:-1])
-        said = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), 8)[starts]
-        differ = said.view("<u8")[:, 0] != again - (HEAD + FOOT)
-        good = int(differ.argmax()) if differ.any() else len(ends)
-        found.append(ends[:good])
-        at, count = int(found[-1][-1]) if good else at, 4 * count
-        if good < len(ends):
-            break
-    return np.concatenate(found)
-
-
-def _period(sizes: list[int]) -> list[int]:
-    """Return what repeats in sizes up to their end, empty if nothing does."""
-    for length in range(1, len(sizes) // 2 + 1):
-        if sizes[length:] == sizes[:-length]:
-            return sizes[-length:]
-    return []
+def _count_alike(data: bytes, at: int, size: int) -> int:
+    """Return how many records of one size follow each other, the one at a place included."""
+    count = min(_AHEAD, (len(data) - at) // size)
+    rows = np.frombuffer(data, np.uint8, count * size, at).reshape(count, size)[:, :8]
+    differ = (rows != rows[0]).any(axis=1)
+    return int(differ.argmax()) if differ.any() else count
 
 
 def first_records(path: Path, count: int) -> Iterator[bytes]:
@@ -395,9 +364,9 @@ def is_intact(data: bytes, start: int, end: int) -> bool:
 
 def _good_heads(data: Bytes, starts: Rows) -> npt.NDArray[np.bool_]:
     """Tell of places whether the length there agrees with its checksum."""
-    heads = np.lib.stride_tricks.sliding_window_view(data, HEAD)[starts]
-    said = np.ascontiguousarray(heads[:, 8:]).view("<u4")[:, 0]
-    return np.asarray(checksums(np.ascontiguousarray(heads[:, :8].T)) == said)
+    heads = data[starts[None, :] + np.arange(HEAD)[:, None]]
+    said = np.ascontiguousarray(heads[8:].T).view("<u4")[:, 0]
+    return np.asarray(checksums(heads[:8]) == said)
 
 
 def _possible_heads(data: Bytes, skip: int) -> list[int]:
@@ -436,17 +405,17 @@ def groups(chunk: Chunk, least: int, report: Report) -> Iterator[Group | tuple[i
         if length > _BATCHED or len(rows) < least:
             single[rows] = True
             continue
-        windows = np.lib.stride_tricks.sliding_window_view(data, length + FOOT)
-        whole = windows[chunk.starts[rows]]
-        said = np.ascontiguousarray(whole[:, length:]).view("<u4")[:, 0]
-        columns = np.ascontiguousarray(whole[:, :length].T)
+        places = chunk.starts[rows][None, :] + np.arange(length + FOOT)[:, None]
+        columns = data[places]
+        said = np.ascontiguousarray(columns[length:].T).view("<u4")[:, 0]
         if length > _BLOCK:
             good = checksums_at(data, chunk.starts[rows], chunk.lengths[rows]) == said
         else:
-            good = checksums(columns) == said
+            good = checksums(columns[:length]) == said
         for row in rows[~good].tolist():
             _report(chunk, row, report)
-        yield Group(rows, columns) if good.all() else Group(rows[good], columns[:, good])
+        whole = columns[:length] if good.all() else columns[:length, good]
+        yield Group(rows[good], whole)
     rows = np.flatnonzero(single)
     good = _are_intact(chunk, data, rows)
     for row, is_good in zip(rows.tolist(), good.tolist(), strict=True):
@@ -459,8 +428,7 @@ def groups(chunk: Chunk, least: int, report: Report) -> Iterator[Group | tuple[i
 
 def by_length(lengths: Rows) -> Iterator[tuple[int, Rows]]:
     """Yield each length, and which records have it."""
-    narrow = lengths.astype(np.uint16) if lengths.max(initial=0) < 2**16 else lengths
-    order = np.argsort(narrow, kind="stable")
+    order = np.argsort(lengths, kind="stable")
     distinct, firsts = np.unique(lengths[order], return_index=True)
     yield from zip(distinct.tolist(), np.split(order, firsts[1:]), strict=True)
 
