@@ -1,3 +1,3 @@
-"""What pytest does not import here: the disk in user space needs FUSE and `mfusepy`."""
+"""What pytest does not import here: a disk and a client in user space need FUSE and `mfusepy`."""
 
-collect_ignore = ["disk.py"]
+collect_ignore = ["client.py", "disk.py"]
