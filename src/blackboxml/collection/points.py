@@ -145,13 +145,16 @@ class PointTable:
 
     def _frame(self, table: pa.Table, run: str, path: str, wanted: Sequence[str]) -> pl.DataFrame:
         """Return points of a run as a query gets them."""
-        frame = pl.DataFrame(table)
         own = {"run": run, "path": path}
-        return frame.select(
-            pl.col(name)
-            if name in frame.columns
-            else pl.lit(own.get(name), self.schema[name]).alias(name)
-            for name in wanted
+        there = table.column_names
+        return (
+            pl.DataFrame(table)
+            .with_columns(
+                pl.lit(own.get(name), self.schema[name]).alias(name)
+                for name in wanted
+                if name not in there
+            )
+            .select(wanted)
         )
 
     def _tables(self, reader: RunReader, wanted: Sequence[str]) -> Iterator[pa.Table]:

@@ -109,7 +109,9 @@ class RunTable:
             return pl.Series(name, self._microseconds(name)).cast(kind)
         if name == "duration_seconds":
             passed = self._microseconds("end") - self._microseconds("start")
-            return (passed.clip(0) / 1e6).alias(name)
+            # Not divided by polars, which multiplies by 1e-6: that rounds twice.
+            seconds = [each if each is None else max(0, each) / 10**6 for each in passed]
+            return pl.Series(name, seconds, kind)
         return pl.Series(name, plain[name], kind)
 
     def _microseconds(self, name: str) -> pl.Series:

@@ -79,13 +79,18 @@ class Database:
         duckdb = require("duckdb", "duckdb")
         connection = duckdb.connect(":memory:", config=_LOCKED)
         try:
-            asked = {name.lower() for name in connection.get_table_names(text)}
+            statements = [each.query for each in connection.extract_statements(text)]
+            asked = {
+                name.lower() for each in statements for name in connection.get_table_names(each)
+            }
             for name in self._scans:
                 if name.lower() in asked or not asked:
                     connection.register(name, self._frame(name))
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET lock_configuration = true")
-            found = connection.sql(text)
+            found = None
+            for each in statements:
+                found = connection.sql(each)
             return pl.DataFrame() if found is None else pl.DataFrame(found.to_arrow_table())
         except duckdb.Error as error:
             raise QueryError(str(error)) from None
