@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 ASKED = ("EZPZ_", "WANDB_", "WB_", "MLFLOW_", "AMSC_", "AM_SC_", "TRACKIO_", "RANK")
 
-RECORDED = {"frameworks.md": 10, "companions.md": 1}
+RECORDED = {"frameworks.md": 10, "companions.md": 1, "many-runs.md": 20}
 """How many runs the examples of a page record."""
 
 

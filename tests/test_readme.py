@@ -35,7 +35,7 @@ def test_the_commands_exist() -> None:
     block = re.search(r"```text\n(blackbox list.*?)```", TEXT, re.DOTALL)
     assert block is not None
     commands = re.findall(r"^blackbox (\w+(?: \| \w+)*)", block[1], re.MULTILINE)
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in " | ".join(commands).split(" | "):
         assert main([command, "--help"]) == 0
 
