@@ -47,6 +47,9 @@ _PLAIN = frozenset(np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2,
     np.dtype(np.float64),
 }
 _MOST_DIMENSIONS = 32
+_CACHE_SLOTS, _READ_SLOTS = 13, 127
+"""How many chunks of an open variable have a place: HDF5 2 takes 64 KiB to have 8,191 of them."""
+
 _REFERENCES = h5py.vlen_dtype(h5py.ref_dtype)
 _REFERRED = np.dtype(
     {
@@ -96,7 +99,9 @@ class DatasetWriter:
         self._keys = group.keys
         self._columns: dict[str, Chunks] = {}
         self._sink = _Sink(path, "xb+")
-        self._file = h5py.File(self._sink, "w", libver="latest", track_order=True)
+        self._file = h5py.File(
+            self._sink, "w", libver="latest", track_order=True, rdcc_nslots=_CACHE_SLOTS
+        )
         chunk = max(1, min(rows, CHUNK_ROWS, 2**25 // (8 * (len(self._keys) + 4))))
         self._options: dict[str, Any] = {
             "shape": (rows,),
@@ -249,10 +254,11 @@ class Dataset:
             TableError: If the file is damaged, or holds what a run's dataset must not hold.
         """
         try:
-            self._file = h5py.File(path, "r", locking=False)
+            self._file = h5py.File(path, "r", locking=False, rdcc_nslots=_READ_SLOTS)
         except OSError as error:
             message = f"{path} is not readable as HDF5: {error}"
             raise TableError(message, "BB-DAT-016") from None
+        self._opened: dict[str, h5py.Dataset] = {}
         try:
             self.names = _check(self._file, limits)
         except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -269,7 +275,7 @@ class Dataset:
             TableError: If a checksum of the file is wrong.
         """
         try:
-            values: npt.NDArray[Any] = self._file[name][rows]
+            values: npt.NDArray[Any] = self._variable(name)[rows]
         except OSError as error:
             message = f"variable {name!r} is damaged: {error}"
             raise TableError(message, "BB-DAT-017") from None
@@ -283,7 +289,7 @@ class Dataset:
         Raises:
             TableError: If one is of variable length, a reference, or too large.
         """
-        target = self._file if name is None else self._file[name]
+        target = self._file if name is None else self._variable(name)
         found: dict[str, Any] = {}
         try:
             for key in target.attrs:
@@ -296,6 +302,13 @@ class Dataset:
             raise TableError(message, "BB-DAT-016") from None
         return found
 
+    def _variable(self, name: str) -> h5py.Dataset:
+        """Return a variable, opened once."""
+        found = self._opened.get(name)
+        if found is None:
+            found = self._opened[name] = self._file[name]
+        return found
+
     @property
     def file(self) -> h5py.File:
         """The file, for what is neither a value nor an attribute."""
@@ -303,11 +316,11 @@ class Dataset:
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         """Return the shape of a variable."""
-        return tuple(self._file[name].shape)
+        return tuple(self._variable(name).shape)
 
     def type_of(self, name: str) -> str:
         """Return the type of a variable, as numpy names it."""
-        return str(self._file[name].dtype)
+        return str(self._variable(name).dtype)
 
     def __enter__(self) -> Self:
         """Return the dataset."""

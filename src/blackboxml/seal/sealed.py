@@ -423,7 +423,8 @@ def _checked(rows: pa.Table, name: str, file: pq.ParquetFile, places: Iterable[i
     damage of it, where reading the column raises.
     """
     rows.validate()
-    columns = [file.schema_arrow.names.index(column) for column in rows.column_names]
+    order = {column: at for at, column in enumerate(file.schema_arrow.names)}
+    columns = [order[column] for column in rows.column_names]
     for place in places:
         group = file.metadata.row_group(place)
         counts = {group.column(at).num_values for at in columns} - {group.num_rows}
@@ -453,14 +454,16 @@ def is_sound(directory: Directory, name: str, limits: Limits) -> bool:
 def _labels(schema: pa.Schema, metrics: Metrics) -> dict[str, dict[bytes, bytes]]:
     """Return what the manifest says of each column that it knows, as the metadata of a field."""
     names = schema.names
+    places = {column: at for at, column in enumerate(names) if at >= len(INDEX)}
     labels: dict[str, dict[bytes, bytes]] = {}
     for metric, said in metrics.items():
-        if said["column"] not in names[len(INDEX) :]:
+        at = places.get(said["column"])
+        if at is None:
             continue
-        at = names.index(said["column"])
         labels[names[at]] = {METRIC: metric.encode()}
         statistics = said.get("statistics", ())
-        for column, statistic in zip(names[at + 1 :], statistics, strict=False):
+        columns = names[at + 1 : at + 1 + len(statistics)]
+        for column, statistic in zip(columns, statistics, strict=False):
             labels[column] = {METRIC: metric.encode(), STATISTIC: statistic.encode()}
     return labels
 

@@ -33,6 +33,9 @@ def check_sessions(subject: Subject) -> None:
     for journal in subject.journals:
         ranks.setdefault(journal.rank, {})[journal.name] = journal
         sessions.setdefault((journal.attempt, journal.rank), {})[journal.name] = journal
+    scans: dict[tuple[int, int], list[Scan]] = {}
+    for scan in subject.scans:
+        scans.setdefault((scan.journal.attempt, scan.journal.rank), []).append(scan)
     check_ordinals(subject)
     for journals in ranks.values():
         _check_attempts(subject, sorted(journals.values(), key=lambda each: each.ordinal))
@@ -42,7 +45,7 @@ def check_sessions(subject: Subject) -> None:
         if len(session) > 1:
             subject.look("BB-MRG-004", "BB-MRG-005")
             check_copies(subject, session)
-        _check_end(subject, [scan for scan in subject.scans if _place(scan) == place])
+        _check_end(subject, scans.get(place, []))
     for name, why in subject.hidden.items():
         if naming.parse_journal_name(name) is not None:
             subject.skip(why, "BB-MRG-003", "BB-MRG-004", "BB-MRG-005", "BB-JNL-010")
@@ -278,8 +281,3 @@ def _check_end(subject: Subject, session: list[Scan]) -> None:
         if scan.journal.name != name and scan.records and scan.expected - 1 > seq:
             message = f"it goes on after record {seq}, with which {name} ended"
             subject.report("BB-JNL-010", message, scan.journal.name)
-
-
-def _place(scan: Scan) -> tuple[int, int]:
-    """Return attempt and rank."""
-    return scan.journal.attempt, scan.journal.rank

@@ -61,28 +61,29 @@ def check_dimensions(
         report("BB-DAT-004", f"there is no dimension {DIMENSION}", None)
         return
     wanted = {DIMENSION, *(dimension for dims in axes.values() for dimension in dims)}
-    scales = {name for name in file if h5py.h5ds.is_scale(file[name].id)}
+    objects = {name: file[name] for name in file}
+    scales = {name for name, each in objects.items() if h5py.h5ds.is_scale(each.id)}
     if not wanted <= scales <= wanted | set(known):
         found, said = ", ".join(sorted(scales)), ", ".join(sorted(wanted))
         report("BB-DAT-004", f"the dimension scales are {found:.200}, wanted {said:.200}", None)
         return
     attached = {}
     for name in scales:
-        label = file[name].attrs.get("NAME", b"")
+        label = objects[name].attrs.get("NAME", b"")
         if not (isinstance(label, bytes) and label.startswith(_NO_VARIABLE)):
             report("BB-DAT-004", "is a dimension with values of its own", name)
-        attached[name] = _attached(file[name])
-    for name in file:
+        attached[name] = _attached(objects[name])
+    for name, variable in objects.items():
         if name in scales:
             continue
-        address = h5py.h5o.get_info(file[name].id).addr
-        for axis in range(file[name].ndim):
+        address = h5py.h5o.get_info(variable.id).addr
+        for axis in range(variable.ndim):
             allowed: Collection[str] = scales
             if name in axes:
                 allowed = axes[name][axis : axis + 1]
             listed = [attached[dimension] for dimension in allowed]
             there = any(each is None or (address, axis) in each for each in listed)
-            if not there or _ATTACHED not in file[name].attrs:
+            if not there or _ATTACHED not in variable.attrs:
                 where = ", ".join(sorted(allowed))
                 report("BB-DAT-004", f"is not attached to {where:.200}", name)
 
