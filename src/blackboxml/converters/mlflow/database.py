@@ -8,6 +8,7 @@ Infinities stand there as the greatest float64, NaN as 0 with a flag.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -42,6 +43,11 @@ _WANTED: Final = {
     "runs": {"run_uuid", "experiment_id", "status"},
     "metrics": {"key", "value", "timestamp", "run_uuid"},
 }
+_HAS_INDEX: Final = (
+    "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND name = 'index_metrics_run_uuid'"
+)
+_END: Final = "SELECT rowid FROM metrics WHERE run_uuid = ? ORDER BY rowid {} LIMIT 1"
+_RANGES: Final = "SELECT run_uuid, min(rowid), max(rowid) FROM metrics GROUP BY run_uuid"
 _RUN: Final = (
     *("run_uuid", "name", "source_type", "source_name", "entry_point_name", "user_id", "status"),
     *("start_time", "end_time", "deleted_time", "source_version", "lifecycle_stage"),
@@ -84,12 +90,25 @@ class _Store:
         self._schema = tables(connection)
         self._bad: list[str] = []
         self._shelf = Shelf()
-        self._ranges: dict[Any, tuple[int, int]] = {}
-        query = "SELECT run_uuid, min(rowid), max(rowid) FROM metrics GROUP BY run_uuid"
+        self._indexed = 0
+        self._ranges: dict[Any, tuple[int, int]] | None = None
+        with suppress(*ERRORS):
+            (self._indexed,) = connection.execute(_HAS_INDEX).fetchone()
+            if not self._indexed:
+                self._ranges = {row[0]: row[1:] for row in connection.execute(_RANGES)}
+
+    def _range(self, run: Any) -> tuple[int, int] | None:
+        """Return the least and greatest `rowid` of what a run measured; None if that is nothing."""
+        if self._ranges is not None:
+            return self._ranges.get(run)
+        if not self._indexed:
+            return ALL
         try:
-            self._ranges = {row[0]: row[1:] for row in connection.execute(query)}
+            ways = (self._connection.execute(_END.format(way), (run,)) for way in ("ASC", "DESC"))
+            first, last = (found.fetchone() for found in ways)
         except ERRORS:
-            self._ranges = {}
+            return ALL
+        return None if None in (first, last) else (first[0], last[0])
 
     def runs(self) -> Iterator[ForeignRun]:
         """Yield the runs, in the order in which they were made."""
@@ -179,10 +198,11 @@ class _Store:
 
     def _read_series(self, run: Any) -> Series:
         """Return what a run measured; it is read once, and put by."""
-        from blackboxml.converters.mlflow.series import AT_ONCE, Series, Texts
+        from blackboxml.converters.mlflow.series import AT_ONCE, Series
 
         found = Series(self._shelf)
-        if self._ranges and run not in self._ranges:
+        bounds = self._range(run)
+        if bounds is None:
             return found
         there = self._schema["metrics"]
         step = "step" if "step" in there else "0"
@@ -196,9 +216,8 @@ class _Store:
             where = f"metrics, rows {first} to {last}: {error}"
             found.ledger.unreadable("scalar", "rows that cannot be read", where=where)
 
-        bounds = self._ranges.get(run, ALL)
         with self._source.connection() as connection:
-            connection.text_factory = Texts().__getitem__  # most are names that come again
+            connection.text_factory = bytes
             for part in salvage_parts(connection, query, (run,), lost, bounds, at_once=AT_ONCE):
                 found.add(part)
         return found

@@ -65,7 +65,9 @@ def entries(values: Iterator[Value], names: Names) -> Iterator[Entries]:
         yield to_columns(*zip(*part, strict=True), names=names)
 
 
-def to_columns(texts: Any, times: Any, steps: Any, values: Any, *, names: Names) -> Entries:
+def to_columns(
+    texts: Any, times: Any, steps: Any, values: Any, *, names: Names | _Texts
+) -> Entries:
     """Return names, milliseconds, steps and values as arrays."""
     return Entries(
         np.fromiter(map(names.__getitem__, texts), np.int64, len(texts)),
@@ -128,13 +130,20 @@ def _build(found: Entries, starts: Integers, names: list[str]) -> Points:
     for size in np.unique(sizes).tolist():
         rows = np.flatnonzero(sizes == size)
         places = starts[rows][:, None] + np.arange(size)
-        kinds, own = np.unique(found.names[places], axis=0, return_inverse=True)
-        own = own.reshape(-1)
+        kinds, own = _kinds(found.names[places])
         for kind, row in enumerate(kinds.tolist()):
             which[rows[own == kind]] = len(layouts)
             layouts.append(tuple(names[each] for each in row))
             values.append(list(found.values[places[own == kind]].T))
     return Points(found.steps[starts], _seconds(found.times[starts]), which, layouts, values)
+
+
+def _kinds(rows: Integers) -> tuple[Integers, Integers]:
+    """Return the different rows of a matrix, and which of them each row is."""
+    if (rows == rows[0]).all():
+        return rows[:1], np.zeros(len(rows), np.int64)
+    kinds, own = np.unique(rows, axis=0, return_inverse=True)
+    return kinds, own.reshape(-1)
 
 
 def _seconds(times: Integers) -> npt.NDArray[np.float64]:
@@ -147,15 +156,21 @@ def _seconds(times: Integers) -> npt.NDArray[np.float64]:
 # -- rows of a database
 
 
-class Texts(dict[bytes, str]):
-    """Texts that were read before."""
+class _Texts(dict[bytes, int]):
+    """The numbers of names as they stand in a database."""
 
-    def __missing__(self, data: bytes) -> str:
-        """Return a text; bytes that are not UTF-8 are spelled out."""
-        if len(self) >= AT_ONCE:
-            self.clear()
-        text = self[data] = data.decode(errors="backslashreplace")
-        return text
+    def __init__(self, names: Names) -> None:
+        super().__init__()
+        self._names = names
+
+    def __missing__(self, data: bytes) -> int:
+        """Return the number of a name; bytes that are not UTF-8 are spelled out."""
+        number = self[data] = self._names[_text(data)]
+        return number
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
 
 
 class Series:
@@ -169,15 +184,19 @@ class Series:
     def __init__(self, shelf: Shelf) -> None:
         self.names = Names()
         self.ledger = Ledger()
+        self._texts = _Texts(self.names)
         self._shelf = shelf
         self._places: list[list[Place]] = []
 
     def add(self, rows: list[tuple[Any, ...]]) -> None:
-        """Put rows by: number, name, value, milliseconds, step, and whether the value is NaN."""
+        """Put rows by: number, name, value, milliseconds, step, and whether the value is NaN.
+
+        Texts are bytes: most are names that come again.
+        """
         _, names, values, times, steps, flags = zip(*rows, strict=True)
         kinds = [set(map(type, column)) for column in (names, values, times, steps, flags)]
-        if kinds == [{str}, {float}, {int}, {int}, {int}]:
-            found = to_columns(names, times, steps, values, names=self.names)
+        if kinds == [{bytes}, {float}, {int}, {int}, {int}]:
+            found = to_columns(names, times, steps, values, names=self._texts)
             numbers = found.values
             numbers[np.array(flags, bool)] = math.nan
             ends = np.abs(numbers) == GREATEST
@@ -205,10 +224,10 @@ def _values(rows: Iterator[tuple[Any, ...]], ledger: Ledger) -> Iterator[Value]:
     for at, name, value, time, step, flag in rows:
         found = number(value, flag)
         whole = type(time) is int and type(step) is int
-        if found is None or not whole or not isinstance(name, str):
+        if found is None or not whole or not isinstance(name, bytes):
             what = "a row of no name, number, time and step"
             ledger.unreadable("scalar", what, where=f"metrics, row {at}")
         elif not all(INT64_MIN <= each <= INT64_MAX for each in (time, step)):
             ledger.unreadable("scalar", "a number beyond 64 bits", where=f"metrics, row {at}")
         else:
-            yield name, time, step, found
+            yield _text(name), time, step, found
