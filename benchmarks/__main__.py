@@ -30,6 +30,7 @@ TABLES = (
     "convert",
     "start",
     "disk",
+    "scale",
 )
 PACKAGES = ("orjson", "numpy", "polars", "pyarrow", "h5py", "xarray")
 COLUMNS = ("what", "floor", "measured", "middle half", "bar", "cleared")
