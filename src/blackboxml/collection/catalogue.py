@@ -11,7 +11,9 @@ import gc
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +30,10 @@ from blackboxml.reader import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_THREADS: Final = 4
+_PART: Final = 500
+"""Directories that a thread looks at, one after another."""
 
 _COARSE_NS: Final = 2 * 10**9
 """Two changes within the coarsest time stamp of a file system look like one."""
@@ -85,10 +91,12 @@ class Catalogue:
         """Return one run as it is now, without looking at the others; None if it is gone."""
         path = str(entry.path)
         with self._lock:
+            known = self._looked.get(entry.place) or self._entries.get(entry.place, entry)
+            if states.is_unchanged(path, known.state):
+                return known
             files = states.files(path)
             if files is None:
                 return None
-            known = self._looked.get(entry.place) or self._entries.get(entry.place, entry)
             found = self._read(entry.place, states.state(path, files), known)
             if found is not known:
                 self._looked[entry.place] = found
@@ -153,20 +161,41 @@ class Catalogue:
                 )
         except OSError:
             return
-        for name in names:
-            place, path = relative + name, f"{folder}/{name}"
-            row, looked = before.rows.get(place), self._looked.get(place)
-            known = looked.state if looked else None if row is None else before.states[row]
-            if known is not None and states.is_unchanged(path, known):
-                yield looked or row  # type: ignore[misc] # one of them is there
-            elif (files := states.files(path)) is not None:
-                entry = looked
-                if entry is None and row is not None:
-                    entry = self._entries.get(place) or before.entry(self.root, row)
-                new = self._read(place, states.state(path, files), entry)
-                yield row if row is not None and new is entry and looked is None else new
+        for name, run in zip(names, self._visits(folder, relative, names, before), strict=True):
+            if run is None:
+                yield from self._walk(f"{folder}/{name}", f"{relative}{name}/", before)
             else:
-                yield from self._walk(path, f"{place}/", before)
+                yield run
+
+    def _visits(
+        self, folder: str, relative: str, names: list[str], before: Ledger
+    ) -> Iterator[int | Entry | None]:
+        """Look at the directories in a folder, at several at once: they may be far away."""
+
+        def visit(some: list[str]) -> list[int | Entry | None]:
+            return [self._visit(relative + name, f"{folder}/{name}", before) for name in some]
+
+        parts = [names[start : start + _PART] for start in range(0, len(names), _PART)]
+        if len(parts) <= 1:
+            yield from visit(names)
+            return
+        with ThreadPoolExecutor(_THREADS) as pool:
+            yield from chain.from_iterable(pool.map(visit, parts))
+
+    def _visit(self, place: str, path: str, before: Ledger) -> int | Entry | None:
+        """Look at a directory; what it is, is told as by `_walk`, None if it is no run."""
+        row, looked = before.rows.get(place), self._looked.get(place)
+        known = looked.state if looked else None if row is None else before.states[row]
+        if known is not None and states.is_unchanged(path, known):
+            return looked or row
+        files = states.files(path)
+        if files is None:
+            return None
+        entry = looked
+        if entry is None and row is not None:
+            entry = self._entries.get(place) or before.entry(self.root, row)
+        new = self._read(place, states.state(path, files), entry)
+        return row if new is entry and looked is None else new
 
     def _read(self, place: str, state: str, known: Entry | None) -> Entry:
         """Return a run as it is now: the one that is known if that still holds."""
@@ -186,9 +215,10 @@ class Catalogue:
             self._watches.pop(place, None)
         if facts.problem is not None:  # it may name a file whose name is no text
             facts.problem = facts.problem.encode(errors="backslashreplace").decode()
+        settled = final and states.newest(state) <= started - _COARSE_NS
         if facts.sealed:
             state = states.sealed(state)
-        if not final or states.newest(state) > started - _COARSE_NS:
+        if not settled:
             state = states.UNSETTLED + state
         if known is not None and (state, facts) == (known.state, known.facts):
             return known

@@ -60,12 +60,7 @@ class Documents:
     def take(self, rows: npt.NDArray[np.int64]) -> Documents:
         """Return those of some runs; neighbours stay together."""
         starts = np.concatenate([np.zeros(1, np.int64), self.ends])
-        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        parts = [
-            self.data[starts[some[0]] : self.ends[some[-1]]]
-            for some in np.split(rows, breaks)
-            if len(some)
-        ]
+        parts = [self.data[starts[start] : starts[end]] for start, end in _stretches(rows)]
         return Documents(b"".join(parts), np.cumsum(self.ends[rows] - starts[rows]))
 
     def __add__(self, other: Documents) -> Documents:
@@ -140,10 +135,13 @@ class Ledger:
         """
         other = Ledger.of(fresh)
         rows = np.array(order, np.int64)
+        stretches = _stretches(rows)
 
         def chosen(own: list[Any], others: list[Any]) -> list[Any]:
-            both = own + others
-            return [both[row] for row in order]
+            both, found = own + others, list[Any]()
+            for start, end in stretches:
+                found += both[start:end]
+            return found
 
         return Ledger(
             chosen(self.places, other.places),
@@ -190,3 +188,13 @@ class Ledger:
 
 
 _FACTS: Final = tuple(each.name for each in fields(Facts))
+
+
+def _stretches(rows: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return rows as ranges, in their order: most of them are neighbours."""
+    if not len(rows):
+        return []
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    starts = rows[np.concatenate([np.zeros(1, np.int64), breaks])]
+    ends = rows[np.concatenate([breaks - 1, [len(rows) - 1]])] + 1
+    return list(zip(starts.tolist(), ends.tolist(), strict=True))

@@ -102,16 +102,15 @@ class RunTable:
         if name == "name":
             return _texts(name, [each or None for each in plain["name"]])
         if name == "tags":
-            return pl.Series(
-                name, list(map(orjson.loads, self._ledger.documents[name].all())), kind
-            )
+            tags = [each.decode() for each in self._ledger.documents[name].all()]
+            return pl.Series(name, tags, pl.String).str.json_decode(kind)
         if name in {"start", "end"}:
             return pl.Series(name, self._microseconds(name)).cast(kind)
         if name == "duration_seconds":
             passed = self._microseconds("end") - self._microseconds("start")
             # Not divided by polars, which multiplies by 1e-6: that rounds twice.
-            seconds = [each if each is None else max(0, each) / 10**6 for each in passed]
-            return pl.Series(name, seconds, kind)
+            seconds = np.maximum(passed.to_numpy(), 0) / 10**6
+            return pl.Series(name, seconds, kind, nan_to_null=True)
         return pl.Series(name, plain[name], kind)
 
     def _microseconds(self, name: str) -> pl.Series:

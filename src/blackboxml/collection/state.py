@@ -4,10 +4,11 @@ A state is text: inode and time of the directory, then `name inode size time` of
 between them. The time of a directory changes with the names in it, so equal times prove that it has
 the files it had.
 
-Of a sealed run only the manifest and the configuration are looked at. Its journals are trusted:
-nobody opens a journal again, and one that is added, replaced or removed shows in the time of the
-directory. The two documents are replaced by renaming, which shows there too, except by people: an
-editor may write into a file.
+Of a sealed run only the directory, the manifest and the configuration are looked at, and the state
+is a hash of these numbers, as there may be very many. Its journals are trusted: nobody opens a
+journal again, and one that is added, replaced or removed shows in the time of the directory. The
+two documents are replaced by renaming, which shows there too, except by people: an editor may write
+into a file.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ UNSETTLED: Final = "?"
 _STEM: Final = "metrics"
 """What the names of journals begin with."""
 
-_NO_CONFIG: Final = f"{CONFIG} - - 0"
-_WITHOUT_JOURNALS: Final = 2
-"""How many `|` the state has of a run of which no journal is looked at."""
+_SEALED: Final = "="
+"""Begins the state of a sealed run."""
+
+_BARE: Final = "-"
+"""Begins the state of a sealed run without a configuration."""
+
+_MANIFEST: Final = f"/{MANIFEST}"
+_CONFIG: Final = f"/{CONFIG}"
 
 
 def files(path: str) -> list[str] | None:
@@ -61,35 +67,38 @@ def state(path: str, names: list[str]) -> str:
 def sealed(known: str) -> str:
     """Return the state of a run whose journals are trusted."""
     parts = known.split("|")
-    return "|".join([parts[0], *parts[-2:]])
+    numbers = [*parts[0].split(" "), *parts[-2].split(" ")[1:], *parts[-1].split(" ")[1:]]
+    try:
+        if parts[-1].endswith(" - - 0"):
+            return f"{_BARE}{hash(tuple(map(int, numbers[:5])))}"
+        return f"{_SEALED}{hash(tuple(map(int, numbers)))}"
+    except ValueError:  # it went away
+        return UNSETTLED
 
 
 def is_unchanged(path: str, known: str) -> bool:
     """Tell whether a run is what it was; False also where it cannot be told."""
-    if known[0] == UNSETTLED:
-        return False
-    if known.count("|") != _WITHOUT_JOURNALS:
+    kind = known[0]
+    if kind not in {_SEALED, _BARE}:
         parts = known.split("|")
         names = [part.split(" ", 1)[0] for part in parts[1:]]
-        return parts[0] == _stamp(path) and known == state(path, names)
-    try:  # of a hundred thousand runs, most are like this
-        folder = os.lstat(path)
-        said = os.lstat(f"{path}/{MANIFEST}")
-        start = (
-            f"{folder.st_ino} {folder.st_mtime_ns}"
-            f"|{MANIFEST} {said.st_ino} {said.st_size} {said.st_mtime_ns}|"
-        )
-        if known.endswith(_NO_CONFIG):
-            return known == start + _NO_CONFIG
-        said = os.lstat(f"{path}/{CONFIG}")
+        return kind != UNSETTLED and parts[0] == _stamp(path) and known == state(path, names)
+    try:
+        d, m = os.lstat(path), os.lstat(path + _MANIFEST)
+        if kind == _BARE:
+            numbers = d.st_ino, d.st_mtime_ns, m.st_ino, m.st_size, m.st_mtime_ns
+            return known == f"{_BARE}{hash(numbers)}"
+        c = os.lstat(path + _CONFIG)
     except OSError:
         return False
-    return known == f"{start}{CONFIG} {said.st_ino} {said.st_size} {said.st_mtime_ns}"
+    own = d.st_ino, d.st_mtime_ns, m.st_ino, m.st_size, m.st_mtime_ns
+    return known == f"{_SEALED}{hash((*own, c.st_ino, c.st_size, c.st_mtime_ns))}"
 
 
 def first_file(known: str) -> list[str]:
     """Return name and inode of the first file of a state, which is a journal if there is one."""
-    return known.removeprefix(UNSETTLED).split("|")[1].split(" ")[:2]
+    parts = known.removeprefix(UNSETTLED).split("|")
+    return parts[1].split(" ")[:2] if len(parts) > 1 else []
 
 
 def journal_sizes(known: str) -> dict[str, int]:
