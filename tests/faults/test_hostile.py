@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from blackboxml import open_run
 from blackboxml.collection import find_runs, open_runs
-from blackboxml.errors import BlackboxError, LimitError
+from blackboxml.errors import BlackboxError, LimitError, RepairError, SealError
 from blackboxml.model import Limits
+from blackboxml.repair import repair
 from blackboxml.seal import seal
 from blackboxml.seal.pack import pack
 from tests import histories
@@ -543,3 +544,64 @@ print(json.dumps({"names": count, "refused": refused, "rules": rules, "peak": pe
     assert "BB-LIM-001" in found["rules"]
     assert found["peak"] < 2**30
     assert LimitError
+
+
+@pytest.mark.rule("BB-SEC-002")
+@pytest.mark.parametrize("leads", ["secret.json", "."])
+def test_a_link_is_no_run_of_an_earlier_version(tmp_path: Path, leads: str) -> None:
+    from blackboxml.converters import blackboxml_legacy
+    from blackboxml.foreign.legacy import load_legacy
+
+    old = {"name": "old", "tags": [], "start": "2020-01-01T00:00:00", "steps": []}
+    (tmp_path / "secret.json").write_text(json.dumps(old, indent=4), "utf-8")
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "run.json").symlink_to(tmp_path / leads)
+    assert load_legacy(path) is None
+    assert not blackboxml_legacy.recognise(path)
+
+
+def hostile(name: str, place: Path) -> Path:
+    """Lay out a hostile case of the corpus."""
+    from blackboxml.conformance import case
+
+    (found,) = case.choose(Path(__file__).resolve().parents[2] / "fixtures", f"hostile/{name}")
+    found.build(place)
+    return place
+
+
+def test_a_table_that_is_none_is_no_error_but_ours_where_a_run_is_packed(tmp_path: Path) -> None:
+    path = hostile("table-is-no-parquet", tmp_path / "run")
+    with pytest.raises(SealError, match="is damaged"):
+        pack(path)
+
+
+@pytest.mark.rule("BB-SEC-002")
+def test_a_repair_in_place_does_not_write_through_a_link(tmp_path: Path) -> None:
+    path = write(tmp_path / "run", rich())
+    data = (path / "metrics.jsonl").read_bytes()
+    (path / "metrics.jsonl").write_bytes(data.replace(b'"seq":1,', b'"seq":7,', 1))
+    (tmp_path / "outside").mkdir()
+    (path / "repair").symlink_to(tmp_path / "outside")
+    with pytest.raises(RepairError, match="is to be a folder"):
+        repair(path, in_place=True, force=True)
+    assert not list((tmp_path / "outside").iterdir())
+    assert (path / "repair").is_symlink()
+
+
+def test_tables_of_another_group_do_not_unpack(tmp_path: Path) -> None:
+    path = write(tmp_path / "run", rich())
+    pack(path)
+    manifest = manifest_of(path)
+    manifest["groups"] = {"other": manifest["groups"]["train"]}
+    (path / "run.json").write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(BlackboxError):
+        seal(path)
+
+
+def test_a_name_that_no_run_may_have_is_mended(tmp_path: Path) -> None:
+    path = write(tmp_path / "run", rich())
+    seal(path)
+    (path / "run.json").write_text(json.dumps(manifest_of(path) | {"name": "a\0b"}), "utf-8")
+    repair(path, tmp_path / "mended", force=True)
+    assert open_run(tmp_path / "mended").name == histories.RUN_NAME

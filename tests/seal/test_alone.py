@@ -169,3 +169,20 @@ def test_two_that_go_on_with_one_run_say_the_same_of_it_in_the_end(
     assert [entry["status"] for entry in manifest["attempts"]] == ["completed"] * 3
     assert validate(path).verdict == "valid"
     assert not validate(path).problems
+
+
+def test_a_run_whose_journals_are_not_all_listed_yet_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path)
+    lines = (path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (path / "metrics.jsonl").write_bytes(b"".join(lines[:-1]))
+    assert validate(path).verdict == "invalid"
+    (path / "metrics.1.jsonl").write_bytes(lines[0])
+    genuine = Directory.names
+    monkeypatch.setattr(
+        Directory,
+        "names",
+        lambda self: [name for name in genuine(self) if name != "metrics.1.jsonl"],
+    )  # as NFS may
+    assert validate(path).verdict == "unreadable"

@@ -70,7 +70,7 @@ def members(path: Path) -> set[str]:
 def _kind(path: Path) -> str | None:
     """Return what a file is: `run` of 0.5, `final` or `history` of 0.2, None if something else."""
     try:
-        if not path.is_file():
+        if path.is_symlink() or not path.is_file():
             return None
         with path.open("rb") as file:
             head = file.read(_HEAD)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -50,6 +51,8 @@ def load_legacy(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     place = Path(path)
     file = place if place.name == MANIFEST else place / MANIFEST
     try:
+        if not stat.S_ISREG(file.lstat().st_mode):  # a link may lead out of the run
+            return None
         if file.stat().st_size > LIMITS.manifest_bytes * 16:
             return None
         text = file.read_text(encoding="utf-8")

@@ -219,6 +219,8 @@ class Build:
             return
         manifest, journals = self._history(directory)
         complete(manifest)
+        named = [each.header.document["run"]["name"] for each in journals if each.header]
+        manifest.setdefault("name", next(iter(named), case.path.name))
         settle(directory, manifest, journals, limits)
         if mode == "none":
             manifests.unseal(manifest)

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from blackboxml.base.naming import parse_journal_name
+from blackboxml.errors import RepairError
 from blackboxml.model import MANIFEST, SUMS
 from blackboxml.repair.build import ASIDE
 from blackboxml.repair.case import entries_below, scratch_below
@@ -39,6 +40,7 @@ def put_in_place(directory: Directory, place: Path) -> list[str]:
         new = [name for name in files if not _is_same(directory.path / name, place / name)]
         kept = [name for name in new if name.startswith(f"{ASIDE}/")]
         moved = sorted(set(new) - set(kept), key=_order)
+        _refuse_links(directory, new)
         for name in kept:
             _move(directory, place, name)
         _sync_folders(directory, kept)
@@ -62,6 +64,20 @@ def put_in_place(directory: Directory, place: Path) -> list[str]:
         directory.remove(name)
     directory.sync()
     return moved + gone
+
+
+def _refuse_links(directory: Directory, names: list[str]) -> None:
+    """Refuse to write into a folder that is a link, or no folder: nothing outside is changed.
+
+    Raises:
+        RepairError: Naming it.
+    """
+    folders = {parent for name in names for parent in PurePosixPath(name).parents}
+    for folder in sorted(folders - {PurePosixPath()}):
+        place = directory.path / folder
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            message = f"{place} is in the way: rename it, it is to be a folder"
+            raise RepairError(message)
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -170,14 +170,34 @@ class Sealing:
         with Spill(self._directory, f"{scratch}/rows") as spill:
             self.read(spill, problems)
             listed = self._manifest["groups"]
-            if set(listed) != set(self.groups):
-                message = (
-                    f"the tables of {self._directory.path} are of other groups: {list(listed)}"
-                )
-                raise SealError(message)
+            self._require_groups()
             for name, group in self.groups.items():
                 stem = listed[name]["table"].removesuffix(".parquet")
-                self._files("", stem, group).compare(spill, dataset=False)
+                self._compare_table(stem, group, spill)
+
+    def _require_groups(self) -> None:
+        """Refuse tables of other groups than the journals have.
+
+        Raises:
+            SealError: Naming them.
+        """
+        listed = self._manifest["groups"]
+        if set(listed) != set(self.groups):
+            message = f"the tables of {self._directory.path} are of other groups: {list(listed)}"
+            raise SealError(message)
+
+    def _compare_table(self, stem: str, group: GroupSchema, spill: Spill) -> None:
+        """Compare one table that is there with the journals."""
+        import pyarrow as pa
+
+        try:
+            self._files("", stem, group).compare(spill, dataset=False)
+        except pa.ArrowInvalid as error:
+            message = (
+                f"{self._directory.path / stem}.parquet is damaged: {error}; "
+                f"`blackbox repair {self._directory.path} -o NEW` makes it again from the journals"
+            )
+            raise SealError(message) from None
 
     def unpack(self, scratch: str, problems: list[Problem]) -> None:
         """Check journals that were made again against the tables, and make the datasets again.
@@ -188,6 +208,7 @@ class Sealing:
         groups = self._manifest["groups"]
         with Spill(self._directory, f"{scratch}/rows") as spill:
             self.read(spill, problems)
+            self._require_groups()
             for name, group in self.groups.items():
                 stem = groups[name]["table"].removesuffix(".parquet")
                 self._files("", stem, group).compare(spill, dataset=False)

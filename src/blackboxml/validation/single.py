@@ -103,11 +103,11 @@ def validate(
             except OSError as error:
                 return unreadable(directory.path, level, error.strerror or str(error))
             settled = report.verdict != "unreadable" and not report.problems
-            if settled or _state(directory) == before:
+            if settled or (_state(directory) == before and _lists_all(directory)):
                 break
         else:
             if report.verdict == "invalid":  # of files that never lay there together
-                reason = "it is sealed, packed or gone on with meanwhile; look again"
+                reason = "it is written, sealed or packed meanwhile; look again"
                 return unreadable(directory.path, level, reason)
         if kind is not None and report.verdict == "valid" and not report.problems:
             _OUTCOMES[kind, tuple(left_out)] = report.outcomes
@@ -336,6 +336,19 @@ def _is_damaged(subject: Subject) -> bool:
         return True
     form = document.get("format") if isinstance(document, dict) else None
     return isinstance(form, dict) and form.get("name") == "blackbox-run"
+
+
+def _lists_all(directory: Directory) -> bool:
+    """Tell whether no journal is there by name that the directory does not list.
+
+    A client of NFS may show the names that were there a while ago.
+    """
+    last = {0: -1}
+    for name in directory.names():
+        if (place := naming.parse_journal_name(name)) is not None:
+            last[place[0]] = max(last.get(place[0], -1), place[1])
+    following = (naming.journal_name(rank, ordinal + 1) for rank, ordinal in last.items())
+    return all(directory.size(name) is None for name in following)
 
 
 def _state(directory: Directory) -> tuple[object, ...]:
