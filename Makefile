@@ -7,6 +7,8 @@ BENCH_ARGS ?=
 SEED ?= 1
 COUNT ?= 100000
 SOURCES ?= 1000
+CROWDS ?= 10000
+ATTACKS ?= 1000
 
 BIN := $(VENV)/bin
 # A stamp is newer than pyproject.toml when the environment holds what pyproject.toml asks for.
@@ -16,7 +18,7 @@ DEVELOP := $(VENV)/.stamp-develop
 LOGS := blackboxml_logs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check rules bench build clean torture-mutants torture-kills torture-calls torture-power torture-sources
+.PHONY: help demo test check rules bench build clean torture-mutants torture-kills torture-calls torture-power torture-sources torture-concurrency torture-hosts torture-hostile
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | expand -t 10
@@ -56,6 +58,16 @@ torture-power: $(DEVELOP) ## Cut the power between any two writes to a disk; nee
 
 torture-sources: $(DEVELOP) ## Spoil sources of every format, and convert them beside a good one (SEED=1 SOURCES=1000)
 	$(BIN)/python -m tests.torture.imports --seed $(SEED) --count $(SOURCES)
+
+torture-concurrency: $(DEVELOP) ## Let threads and processes at one run at once (SEED=1 CROWDS=10000)
+	$(BIN)/python -m tests.torture.concurrency --seed $(SEED) --count $(CROWDS)
+
+torture-hosts: $(DEVELOP) ## Write one run from several machines that see each other late; needs FUSE (SEED=1 SOURCES=1000)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check mfusepy
+	$(BIN)/python -m tests.torture.hosts --seed $(SEED) --count $(SOURCES)
+
+torture-hostile: $(DEVELOP) ## Lay attacks before all that reads runs and sources (SEED=1 ATTACKS=1000)
+	$(BIN)/python -m tests.torture.hostile --seed $(SEED) --count $(ATTACKS)
 
 bench: $(DEVELOP) ## Measure against the bars and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -339,7 +339,7 @@ def _ask(reader: RunReader) -> None:
 
 
 def check(stage: Stage, note: Note) -> None:
-    """Validate a run again and again; it is never said to be damaged."""
+    """Validate a run again and again; it is never said to be damaged, but may be in motion."""
     path = stage.run()
     count, ending = 0, False
     while True:
@@ -349,7 +349,7 @@ def check(stage: Stage, note: Note) -> None:
             note.say(refused=f"{type(error).__name__}: {error}")
         else:
             count += 1
-            if report.verdict not in {"valid", "incomplete"}:
+            if report.verdict not in {"valid", "incomplete", "unreadable"}:
                 said = "; ".join(str(problem) for problem in report.problems[:3])
                 note.say(damaged=f"{report.verdict}: {said}")
         if ending:

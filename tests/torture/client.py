@@ -99,6 +99,8 @@ class Client(fuse.Operations):  # type: ignore[misc]
         waiting, handle.waiting = handle.waiting, []
         for offset, data in waiting:
             os.pwrite(handle.fd, data, offset)
+        if waiting:
+            self._ask(handle.path)
 
     def _at(self, path: str) -> str:
         return self._server + path
@@ -190,6 +192,8 @@ class Client(fuse.Operations):  # type: ignore[misc]
         del path
         with self._lock:
             handle = self._open[fh]
+            if handle.appends:  # to the end as this client sees it, who alone writes the file
+                offset = max(os.fstat(handle.fd).st_size, handle.end)
             if not handle.waiting:
                 handle.since = time.monotonic()
             handle.waiting.append((offset, bytes(data)))
