@@ -18,7 +18,7 @@ DEVELOP := $(VENV)/.stamp-develop
 LOGS := blackboxml_logs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check rules bench build clean torture-mutants torture-kills torture-calls torture-power torture-sources torture-concurrency torture-hosts torture-hostile
+.PHONY: help demo test check rules bench build clean torture-mutants torture-kills torture-calls torture-power torture-sources torture-concurrency torture-hosts torture-hostile torture-fuzz
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | expand -t 10
@@ -68,6 +68,11 @@ torture-hosts: $(DEVELOP) ## Write one run from several machines that see each o
 
 torture-hostile: $(DEVELOP) ## Lay attacks before all that reads runs and sources (SEED=1 ATTACKS=1000)
 	$(BIN)/python -m tests.torture.hostile --seed $(SEED) --count $(ATTACKS)
+
+torture-fuzz: $(DEVELOP) ## Let atheris look for paths through the parsers (SEED=1 COUNT=100000 for each)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
+	@set -e; for target in line manifest config journal npy event pickle csv sqlite table dataset; do \
+	$(BIN)/python -m tests.torture.fuzz --target $$target --seed $(SEED) --count $(COUNT); done
 
 bench: $(DEVELOP) ## Measure against the bars and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -245,9 +245,9 @@ def _json_bomb(name: str, kind: str, place: Path, _: Path) -> None:
 
 
 def _sparse(name: str, place: Path, _: Path) -> None:
-    """Let a file be 64 GiB of nothing."""
+    """Let a file be 5 GiB of nothing."""
     with (place / name).open("ab") as file:
-        file.truncate(2**36)
+        file.truncate(5 * 2**30)
 
 
 def parquet_bomb(path: Path) -> None:
@@ -425,7 +425,7 @@ def run_attacks() -> dict[str, Callable[[Path, Path], None]]:
         **{
             f"{b} JSON in {name}": partial(_json_bomb, name, b) for name in documents for b in bombs
         },
-        **{f"64 GiB of {name}": partial(_sparse, name) for name in documents},
+        **{f"5 GiB of {name}": partial(_sparse, name) for name in documents},
         "table bomb": partial(_table_of, parquet_bomb),
         **{f"dataset: {kind}": partial(_dataset_of, kind) for kind in HDF5},
         **{f"media: {kind}": partial(_content, kind) for kind in CONTENTS},

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from tests.torture.workers import Tally
 
-SECONDS: Final = 30
+SECONDS: Final = 60
 """How long an operation may take on one run."""
 MEMORY: Final = 4 * 2**30
 """What it may take of memory, besides what was taken before."""

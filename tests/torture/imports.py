@@ -19,6 +19,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS: Final = 60
 """How long one conversion may take before it counts as a hang."""
 MEMORY: Final = 4 * 2**30
+_LARGEST: Final = 2**28
+"""Larger files are compared by what the file system says of them."""
 _FLAGS: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES: Final = frozenset(
     f"os.{name}"
@@ -120,7 +123,7 @@ def state(place: Path) -> dict[str, Any]:
             path = os.path.join(folder, name)
             said = os.lstat(path)
             found[path] = (said.st_mode, said.st_size if name in files else 0, said.st_mtime_ns)
-            if os.path.isfile(path) and not os.path.islink(path):
+            if stat.S_ISREG(said.st_mode) and said.st_size < _LARGEST:
                 found[path] += (hashlib.sha256(Path(path).read_bytes()).hexdigest(),)
             elif name in folders:
                 found[path] = found[path][:1]

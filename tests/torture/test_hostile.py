@@ -27,7 +27,7 @@ def test_attacks_reach_nothing_and_execute_nothing() -> None:
     [
         ("following", "link as metrics.1.jsonl", "it opens secret outside"),
         ("unpickling", "media: pickle", "it does os.system"),
-        ("allocating", "64 GiB of metrics.jsonl", "MemoryError"),
+        ("allocating", "5 GiB of metrics.jsonl", "MemoryError"),
     ],
 )
 def test_a_bad_library_is_found_out(variant: str, attack: str, said: str) -> None:
