@@ -122,17 +122,18 @@ class Catalogue:
             self._looked.clear()
             if fresh or len(order) < len(before):
                 self._ledger = before.merged(order, fresh)
-                self._take(fresh, before.rows.keys() - self._ledger.rows.keys())
+                self._keep_up(fresh, before)
                 if self.root.is_dir():
                     self._cache.save(self._ledger)
 
-    def _take(self, fresh: list[Entry], removed: set[str]) -> None:
-        """Keep up the entries that were asked for."""
-        for place in removed:
-            self._entries.pop(place, None)
-            self._watches.pop(place, None)
+    def _keep_up(self, fresh: list[Entry], before: Ledger) -> None:
+        """Let what is kept of single runs be of those that are there."""
         if self._entries:
             self._entries |= {entry.place: entry for entry in fresh}
+        if self._entries or self._watches:
+            for place in before.rows.keys() - (self._ledger or before).rows.keys():
+                self._entries.pop(place, None)
+                self._watches.pop(place, None)
 
     def ledger(self, *, refresh: bool = True) -> Ledger:
         """Return all that is known of the runs, column by column.
@@ -179,8 +180,11 @@ class Catalogue:
         if len(parts) <= 1:
             yield from visit(names)
             return
-        with ThreadPoolExecutor(_THREADS) as pool:
+        pool = ThreadPoolExecutor(_THREADS)
+        try:
             yield from chain.from_iterable(pool.map(visit, parts))
+        finally:  # also when somebody interrupts this
+            pool.shutdown(cancel_futures=True)
 
     def _visit(self, place: str, path: str, before: Ledger) -> int | Entry | None:
         """Look at a directory; what it is, is told as by `_walk`, None if it is no run."""

@@ -135,7 +135,7 @@ class RunTable:
     def _kinds(self) -> list[set[int]]:
         """What the cells of each column hold."""
         kinds = self._cells.kinds & (ABSENT - 1)
-        pairs = np.unique(self._cells.columns.astype(np.int64) * ABSENT + kinds)
+        pairs = np.flatnonzero(np.bincount(self._cells.columns.astype(np.int64) * ABSENT + kinds))
         found: list[set[int]] = [set() for _ in self._cells.names]
         for pair in pairs.tolist():
             found[pair // ABSENT].add(pair % ABSENT)
