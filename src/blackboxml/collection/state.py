@@ -25,6 +25,9 @@ UNSETTLED: Final = "?"
 _STEM: Final = "metrics"
 """What the names of journals begin with."""
 
+_FIRST: Final = naming.journal_name(0, 0)
+"""The only journal of most runs."""
+
 _SEALED: Final = "="
 """Begins the state of a sealed run."""
 
@@ -44,7 +47,8 @@ def files(path: str) -> list[str] | None:
     journals = [
         name
         for name in names
-        if name.startswith(_STEM) and naming.parse_journal_name(name) is not None
+        if name == _FIRST
+        or (name.startswith(_STEM) and naming.parse_journal_name(name) is not None)
     ]
     if MANIFEST not in names and not journals:
         return None
