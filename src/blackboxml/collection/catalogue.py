@@ -31,7 +31,7 @@ from blackboxml.reader import open_run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_THREADS: Final = 4
+_THREADS: Final = 2
 _PART: Final = 500
 """Directories that a thread looks at, one after another."""
 
