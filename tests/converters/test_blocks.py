@@ -676,3 +676,9 @@ def test_any_history_comes_back(points: list[dict[str, Any]]) -> None:
         [report] = convert(writer.path, Path(folder) / "x.sqlite", verify=True).runs
         assert report.ok, report.differences
         assert report.went_out["scalar"] == sum(map(len, points))
+
+
+def test_a_pickle_that_names_by_what_is_no_text_is_refused() -> None:
+    doubling = b"\x80\x02" + b"c" + b"a\nb\n" + b"\x8c\x01x" + b"2\x93" * 40 + b"."
+    with pytest.raises(UnsafePickleError, match="no text"):
+        load(doubling)

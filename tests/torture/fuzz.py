@@ -147,7 +147,15 @@ TARGETS: Final[dict[str, tuple[Callable[[bytes], None], Callable[[], list[bytes]
 }
 """By name: what parses, and what it is fed with first."""
 
-FOUND: Final[dict[str, list[str]]] = {}
+FOUND: Final[dict[str, list[str]]] = {
+    "pickle": [
+        (  # a name of names, each of them twice: 140 bytes that were gigabytes
+            "gAJjYmxvQ2tzLmxvZy5sb2cKVHJhaW5pbmdMb2cKcQApUnEBKEsAfXECKFgEAAAAY29zdHEDRz8pKSkp"
+            "MCkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKZOTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5OT"
+            "aG51bXB5eQpkdHlwZQphaW5pbnE="
+        ),
+    ],
+}
 """Inputs that once made a parser raise something else, in Base64, by target; each is mended."""
 
 DOCUMENTED: Final = (BlackboxError, ValueError, OSError)
@@ -171,14 +179,23 @@ VARIANTS: Final = {"careless": ("line", careless)}
 """Parsers that are known to be bad, and the target that shows it."""
 
 
+class Hang(BaseException):
+    """A parser takes too long; no `except Exception` stops it."""
+
+
+def _hang(*_: Any) -> None:
+    raise Hang
+
+
 def attempt(target: str, data: bytes) -> str | None:
     """Return what a parser raised that it must not, or None."""
+    signal.signal(signal.SIGALRM, _hang)
     signal.alarm(SECONDS)
     try:
         TARGETS[target][0](data)
     except DOCUMENTED:
         return None
-    except Exception:  # noqa: BLE001 - it is the finding
+    except (Exception, Hang):  # noqa: BLE001 - it is the finding
         return traceback.format_exc(-4)
     finally:
         signal.alarm(0)

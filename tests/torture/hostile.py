@@ -265,7 +265,7 @@ class Range:
         self.watch = Watch()
         self.guard = Guard(self.outside)
 
-    def warm_up(self) -> None:
+    def warm_up(self, only: Sequence[str], *, imports: bool) -> None:
         """Do each operation on a good run: what is imported on the way is imported now."""
         from tests.torture.attacks import write_run
 
@@ -273,11 +273,12 @@ class Range:
         for kind in STATES:
             self._bases[kind] = self.top / "bases" / kind
             write_run(self._bases[kind], state=kind)
-        for operation in OPERATIONS.values():
-            self.lay_out("sealed")
-            operation(self.runs / "run", self.top / "place")
+        for name, operation in OPERATIONS.items():
+            if name in (only or OPERATIONS):
+                self.lay_out("sealed")
+                operation(self.runs / "run", self.top / "place")
         form = random.Random(0)
-        for name in FORMATS:
+        for name in FORMATS if imports else ():
             place = self.lay_out(None)
             sources.make(name, place, form)
             with contextlib.suppress(BlackboxError):
@@ -374,7 +375,8 @@ def work(seed: int, variant: str, only: Sequence[str], numbers: Sequence[int]) -
     names = [*runs, *imports]
     with tempfile.TemporaryDirectory(prefix="hostile-") as scratch:
         field = Range(Path(scratch).resolve())
-        field.warm_up()
+        sourced = any(names[number % len(names)] in imports for number in numbers)
+        field.warm_up(only, imports=sourced)
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
         if variant:

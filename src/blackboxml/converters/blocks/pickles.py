@@ -218,6 +218,10 @@ class _Machine:
 
     def _stack_global(self, _: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
+        if not (
+            isinstance(name, str) and isinstance(module, str)
+        ):  # each would hold the last twice
+            raise UnsafePickleError("it names something by what is no text")
         self._stack.append(Named(f"{module}.{name}"))
 
     def _reduce(self, _: Any) -> None:
