@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from blackboxml.model import MediaRecord
     from blackboxml.reader import RunReader
 
-_WINDOW: Final = 2**15
+_WINDOW: Final = 2**15  # records that are encoded together,
+_CELLS: Final = 2**18  # if they have no more values
 _RANK: Final = 2**32 - 1
 _GRAPHS: Final = {"graph_def": messages.GRAPH, "meta_graph_def": messages.META_GRAPH}
 _ROUNDED: Final = "TensorBoard reads float32; the exact value stands beside it, for this package"
@@ -236,10 +237,11 @@ def _points(run: RunReader, ledger: Ledger) -> Iterator[tuple[int, bytes]]:
         for name, said in run.descriptions.items()
         if said.get("description")
     }
+    window = max(1, min(_WINDOW, _CELLS // max(1, len(run.metrics))))
     cursors = [_Cursor(run.pieces(name), ledger) for name in run.groups]
     while heads := [cursor.head for cursor in cursors if cursor.head is not None]:
         session, seq = min(heads)
-        parts = [part for cursor in cursors for part in cursor.take(session, seq + _WINDOW)]
+        parts = [part for cursor in cursors for part in cursor.take(session, seq + window)]
         data = _window(parts, metadata, ledger)
         if data:
             yield session & _RANK, data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,22 +50,9 @@ def read_items(
                 ledger.unreadable("event", f"the system refuses: {error.strerror}", where=str(path))
 
 
-def ahead(given: Iterator[Page]) -> Iterator[Page]:
-    """Yield pages, each made on another thread while the one before is in use."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, given, None)
-        while (page := coming.result()) is not None:
-            coming = pool.submit(next, given, None)
-            yield page
-
-
 @dataclass(slots=True)
 class _Stream:
-    """The files of a rank, read one after the other.
-
-    Chunks may be decoded on another thread, ahead of the items: what `_decode` changes is
-    otherwise used before the first and after the last of a file alone.
-    """
+    """The files of a rank, read one after the other."""
 
     ledger: Ledger
     media: Media
@@ -74,7 +60,7 @@ class _Stream:
     decoder: scalars.Decoder = field(default_factory=scalars.Decoder)
     plugins: dict[str, str] = field(default_factory=dict)
     known: dict[bytes, str] = field(default_factory=dict)
-    news: list[Item] = field(default_factory=list)
+    pending: list[Item] = field(default_factory=list)
     before: dict[str, int] = field(default_factory=dict)
     last: dict[str, int] = field(default_factory=dict)
     highest: int | None = None
@@ -85,16 +71,16 @@ class _Stream:
         """Yield what a file holds."""
         self.path, self.before = str(path), dict(self.last)
         look_back = bool(self.before)
-        size = path.stat().st_size
-        pages = map(self._decode, records.read_chunks(path, self.report))
-        for page in ahead(pages) if size > records.CHUNK else pages:
-            yield from page.news
+        for chunk in records.read_chunks(path, self.report):
+            page = self._decode(chunk)
+            yield from self.pending
+            self.pending.clear()
             if look_back:
                 yield from self._look_back(page)
                 look_back = False
-            yield from self._in_order(page)
+            yield from self._in_order(page, len(chunk.starts))
             self.latest = max(self.latest, page.latest)
-        if not size:
+        if not path.stat().st_size:
             self.ledger.unreadable("event", "the file is empty", where=self.path)
 
     def report(self, begin: int, end: int, what: str) -> None:
@@ -128,7 +114,6 @@ class _Stream:
             page.note(event.step, -math.inf if event.time is None else event.time)
             if event.what == messages.SESSION_LOG:
                 page.highest = None
-        page.news, self.news = self.news, []
         return page
 
     def _place_plain(self, row: int, data: bytes, page: Page) -> bool:
@@ -166,7 +151,7 @@ class _Stream:
         """Return the names of the metrics of a layout."""
         for tag, metadata in zip(layout.tags, layout.metadata, strict=True):
             if tag not in self.plugins:
-                self.news += self._learn(tag, metadata, 0, None)
+                self.pending += self._learn(tag, metadata, 0, None)
         return tuple(self.media.names(tag) for tag in layout.tags)
 
     def _note(self, names: Iterable[str], step: int) -> None:
@@ -174,9 +159,9 @@ class _Stream:
         for name in names:
             self.last[name] = max(step, self.last.get(name, step))
 
-    def _in_order(self, page: Page) -> Iterator[Item]:
+    def _in_order(self, page: Page, size: int) -> Iterator[Item]:
         """Yield the items of a chunk, with restarts where sessions began."""
-        begin, session, size = 0, 0, page.size
+        begin = session = 0
         for at, items in sorted(page.others.items()):
             yield from page.points(begin, at)
             begin = at + 1

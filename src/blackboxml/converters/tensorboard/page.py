@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from blackboxml.converters.tensorboard.scalars import Batch, Integers
-    from blackboxml.foreign.interchange import Item
     from blackboxml.journal.metric import Column
 
 _LEAST: Final = np.iinfo(np.int64).min
@@ -63,8 +62,6 @@ class Page:
     """The items of a chunk, record by record.
 
     Attributes:
-        size: How many records there are.
-        news: What is said of metrics that come for the first time.
         others: Lists of items, for records that are more than numbers.
         highest: The highest step; None where a session begins, for then it depends on the place.
         latest: The last time, in Unix seconds.
@@ -77,8 +74,6 @@ class Page:
             size: How many records there are.
             rank: Of their points.
         """
-        self.size = size
-        self.news: list[Item] = []
         self.others: dict[int, list[Any]] = {}
         self.highest: int | None = _LEAST
         self.latest = -math.inf

@@ -46,6 +46,7 @@ FOOT: Final = 4
 _BLOCK: Final = 256
 _SHORT: Final = 2**12  # bytes up to which a loop over them is faster than columns
 _BATCHED: Final = 2**14  # bytes of messages whose checksums are computed at once
+_TOGETHER: Final = 2**11  # of these messages
 _SEGMENT: Final = 2**20  # bytes of a long message that are in memory in several forms
 _length: Final = struct.Struct("<Q").unpack_from
 _ALIKE: Final = 32  # records of one size after which more are expected,
@@ -176,6 +177,14 @@ def checksums(columns: Bytes) -> Words:
 
 def checksums_at(data: Bytes, starts: Rows, lengths: Rows) -> Words:
     """Return the masked CRC-32C of messages of up to `_BATCHED` bytes, wherever they lie."""
+    some = [slice(first, first + _TOGETHER) for first in range(0, len(starts), _TOGETHER)]
+    return np.concatenate(
+        [np.empty(0, np.uint32), *(_some_checksums(data, starts[at], lengths[at]) for at in some)]
+    )
+
+
+def _some_checksums(data: Bytes, starts: Rows, lengths: Rows) -> Words:
+    """Return the checksums of some messages; a block of all is in memory in several forms."""
     positions, operator = _positions(), _operator(_BLOCK.bit_length() - 1)
     found = np.zeros(len(starts), np.uint32)
     ends, longest = starts + lengths, int(lengths.max(initial=0))
