@@ -204,7 +204,8 @@ def test_a_long_journal_is_counted_like_a_short_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "harm", ["garbage", "cut", "foreign", "mixed", "flipped", "empty", "gone", "older"]
+    "harm",
+    ["garbage", "cut", "foreign", "mixed", "flipped", "empty", "gone", "older"],
 )
 def test_a_cache_that_is_harmed_costs_only_time(root: Path, harm: str) -> None:
     Catalogue(root).runs()
@@ -239,6 +240,18 @@ def test_a_cache_that_is_harmed_costs_only_time(root: Path, harm: str) -> None:
     check(Catalogue(root).runs(), root)
     check(Catalogue(root).runs(), root)
     assert zipfile.is_zipfile(cache)
+
+
+def test_a_cache_is_neither_waited_for_nor_unpacked(root: Path) -> None:
+    cache = root / FILE
+    os.mkfifo(cache)
+    check(Catalogue(root).runs(), root)
+    assert cache.is_file()
+    with zipfile.ZipFile(cache, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("places", bytes(10**6))
+        archive.comment = b"blackbox-catalogue 1"
+    check(Catalogue(root).runs(), root)
+    assert cache.stat().st_size > 10**3
 
 
 def test_a_cache_that_another_process_writes_is_left_to_it(root: Path) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import logging
 import os
+import stat
 import time
 import zipfile
 from contextlib import suppress
@@ -53,12 +54,15 @@ class Cache:
         found = []
         for place in self._places:
             with suppress(OSError):
-                found.append((place.stat().st_mtime_ns, place))
+                status = place.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    found.append((status.st_mtime_ns, place))
         if not found:
             return None
         try:
             with zipfile.ZipFile(io.BytesIO(max(found)[1].read_bytes())) as archive:
-                if archive.comment != _VERSION:
+                packed = any(member.compress_type for member in archive.infolist())
+                if archive.comment != _VERSION or packed:  # ours is as large as it looks
                     return None
                 return Ledger.load({name: archive.read(name) for name in archive.namelist()})
         except _UNREADABLE as error:
