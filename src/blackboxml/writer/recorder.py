@@ -581,11 +581,9 @@ class Recorder:
         self._sync_at = time.monotonic() + min(2.0**self._sync_failures, _LONGEST_WAIT)
 
     def _bound_memory(self) -> None:
-        """Forget the oldest records that are not synced, where there are too many.
-
-        They are in the kernel; the memory serves only a disk that then fails to sync.
-        """
-        while sum(map(len, self._unsynced)) > BACKLOG_BYTES:
+        """Keep not too many records, which the kernel has, for a disk that then fails to sync."""
+        most = BACKLOG_BYTES // (16 if self._sync_mode == "none" else 1)
+        while sum(map(len, self._unsynced)) > most:
             del self._unsynced[: (len(self._unsynced) + 1) // 2]
 
     # -- failures
