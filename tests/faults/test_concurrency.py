@@ -633,7 +633,7 @@ def test_the_handler_of_a_signal_may_log_while_log_runs(
 
 def test_a_run_ended_by_a_second_interrupt_says_how_the_first_ended_it(tmp_path: Path) -> None:
     how = """
-from blackboxml import files
+from blackboxml.base import files
 sync = files.Directory.sync
 def interrupted(self):
     files.Directory.sync = sync
