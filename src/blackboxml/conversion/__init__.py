@@ -100,7 +100,7 @@ def convert(
     >>> report.ok, report.runs[0].went_out["scalar"]
     (True, 1)
     """
-    origin, place = _place(source), _place(target)
+    origin, place = _origin(source), _place(target)
     if isinstance(origin, Path) and not origin.exists():
         message = f"{origin} is not there; give a file or a folder"
         raise ConversionError(message)
@@ -244,6 +244,12 @@ def _place(given: str | os.PathLike[str]) -> Path | str:
     """Return a path, or a URI as it stands."""
     text = os.fspath(given)
     return text if "://" in text else Path(text)
+
+
+def _origin(given: str | os.PathLike[str]) -> Path | str:
+    """Return a source; a link that is named is meant, those within a source lead nowhere."""
+    place = _place(given)
+    return place.resolve() if isinstance(place, Path) and place.is_symlink() else place
 
 
 def without_credentials(place: Path | str) -> str:

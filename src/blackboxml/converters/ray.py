@@ -47,8 +47,8 @@ _LONGEST_LINE: Final = 2**26
 
 def recognise(path: Path) -> bool:
     """Tell whether a folder holds the results of a trial."""
-    if (path / RESULT).is_file():
-        with (path / RESULT).open("rb") as file:
+    if (path / RESULT).is_file() and not (path / RESULT).is_symlink():
+        with open_plain(path / RESULT) as file:
             line = file.readline(_LONGEST_LINE)
         return STEP.encode() in line or (not line and (path / PARAMS).is_file())
     return (path / PROGRESS).is_file() and STEP in delimited.header(path / PROGRESS)
@@ -133,7 +133,7 @@ def _results(path: Path, ledger: Ledger) -> Iterator[tuple[str, dict[str, Any]]]
                 {key: cells[key] if value is None else value for key, value in values.items()},
             )
         return
-    with (path / RESULT).open("rb") as file:
+    with open_plain(path / RESULT) as file:
         offset = 0
         for place, data in enumerate(file, start=1):
             where = f"{path / RESULT}:{place} (byte {offset})"

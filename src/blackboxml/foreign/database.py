@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from blackboxml.errors import ConversionError, FormatError
+from blackboxml.foreign.interchange import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,9 +45,7 @@ _ALLOWED: Final = frozenset([sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3
 def is_sqlite(path: Path) -> bool:
     """Tell whether a file begins as an SQLite database does."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return file.read(len(_MAGIC)) == _MAGIC
     except OSError:
         return False
@@ -129,7 +128,7 @@ def _copy(source: Path, target: Path) -> bool:
 def _state(path: str) -> tuple[int, int, int] | None:
     """Return what changes when a file does, or None if there is no such file."""
     try:
-        found = os.lstat(path) if path.endswith(("-wal", "-journal")) else os.stat(path)
+        found = os.lstat(path)
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(found.st_mode):

@@ -7,10 +7,12 @@ text. A row that is too short or too long is entered as unreadable, with its lin
 from __future__ import annotations
 
 import csv
+import io
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blackboxml.base.naming import distinct
+from blackboxml.foreign.interchange import open_plain
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Row(NamedTuple):
 def header(path: Path) -> list[str]:
     """Return the names of the columns, without blanks around them; none if it is no such file."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             line = file.readline(_HEADER_BYTES)
         text = line.decode("utf-8-sig")
         names = next(csv.reader([text], delimiter=_separator(text)), [])
@@ -68,7 +70,7 @@ def rows(path: Path, ledger: Ledger) -> Iterator[Row]:
         ledger: Receives what cannot be read.
     """
     csv.field_size_limit(_LONGEST_CELL)
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with io.TextIOWrapper(open_plain(path), "utf-8-sig", "surrogateescape", newline="") as file:
         first = file.readline()
         heading = header(path)
         names = _apart(heading, ledger)
@@ -125,7 +127,7 @@ def _apart(names: list[str], ledger: Ledger) -> list[str]:
 
 def separator(path: Path) -> str:
     """Return the separator of a file, by its header."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return _separator(file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace"))
 
 

@@ -266,15 +266,18 @@ def count_as(kind: str) -> Kind:
     return cast("Kind", kind) if kind in MEDIA_KINDS else "artifact"
 
 
+_PLAINLY: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
 def open_plain(path: Path) -> BufferedReader:
     """Open a regular file of a source for reading.
 
-    A pipe in its place would be waited for, and a device never ends.
+    A pipe in its place would be waited for, a device never ends, and a link may lead anywhere.
 
     Raises:
         OSError: If it cannot be opened, or is something else.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    descriptor = os.open(path, os.O_RDONLY | _PLAINLY)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
@@ -282,7 +285,7 @@ def open_plain(path: Path) -> BufferedReader:
 
 
 def fingerprint(files: Iterable[Path], *more: str) -> str:
-    """Return a digest of the content of files, and of further texts.
+    """Return a digest of the content of files, of links where they lead, and of further texts.
 
     Raises:
         OSError: If a file cannot be read.
@@ -291,6 +294,9 @@ def fingerprint(files: Iterable[Path], *more: str) -> str:
     for text in more:
         found.update(text.encode("utf-8", "surrogatepass") + b"\0")
     for path in files:
+        if path.is_symlink():
+            found.update(os.fsencode(path.readlink()) + b"\0")
+            continue
         with open_plain(path) as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()

@@ -196,9 +196,10 @@ def _run(sources: list[Path], key: str, others: list[Path], place: Path) -> Fore
         start=start,
         files=[*sources, *others],
     )
-    if folder / _REPORT in others:
+    plain = {path for path in others if not path.is_symlink()}
+    if folder / _REPORT in plain:
         run.environment = _environment(folder / _REPORT)
-    if folder / _INFO in others:
+    if folder / _INFO in plain:
         info = foreign.parse((folder / _INFO).read_text("utf-8", "replace"))
         run.extra["run_info"] = foreign.to_tree(info)
     return run

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.converters.mlflow.run import EXTRA, Told, build, files_below
 from blackboxml.foreign.hyperparameters import read_yaml
-from blackboxml.foreign.interchange import fingerprint
+from blackboxml.foreign.interchange import fingerprint, open_plain
 from blackboxml.foreign.values import Digest
 from blackboxml.model import INT64_MAX, INT64_MIN
 
@@ -120,7 +120,7 @@ def _texts(folder: Path, bad: list[str]) -> Iterator[tuple[str, str]]:
     """Yield name and content of the files of a folder; those that cannot be read go into `bad`."""
     for name, path in files_below(folder, lambda where, _why: bad.append(where)):
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 data = file.read(_MOST_TEXT + 1)
         except OSError:
             bad.append(str(path))
@@ -234,7 +234,7 @@ def _lines(path: Path, ledger: Ledger) -> Iterator[tuple[int, bytes]]:
     offset, rest = 0, b""
     while True:
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 file.seek(offset + len(rest))
                 part = file.read(_PART)
         except OSError as error:
