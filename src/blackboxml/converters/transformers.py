@@ -65,7 +65,7 @@ def _states(path: Path) -> list[Path]:
         if (found := _CHECKPOINT.fullmatch(each.name)) and not each.is_symlink()
     ]
     places = [path / STATE, *(place for _, place in sorted(below, reverse=True))]
-    return [place for place in places if place.is_file()]
+    return [place for place in places if place.is_file() and not place.is_symlink()]
 
 
 def _is_state(path: Path) -> bool:
