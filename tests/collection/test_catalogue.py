@@ -86,16 +86,6 @@ def test_it_says_what_opening_each_run_says_and_reads_none_twice(
     assert catalogue.find("9" * 32) is None
 
 
-def test_several_threads_say_what_one_says(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from blackboxml.collection import catalogue
-
-    monkeypatch.setattr(catalogue, "_PART", 2)
-    check(Catalogue(root).runs(), root)
-    shutil.rmtree(root / "rewound")
-    (root / "crashed").rename(root / "moved")
-    check(Catalogue(root).runs(), root)
-
-
 def test_it_sees_what_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue = Catalogue(root)
     catalogue.runs()

@@ -11,9 +11,7 @@ import gc
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,10 +28,6 @@ from blackboxml.reader import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_THREADS: Final = 2
-_PART: Final = 500
-"""Directories that a thread looks at, one after another."""
 
 _COARSE_NS: Final = 2 * 10**9
 """Two changes within the coarsest time stamp of a file system look like one."""
@@ -162,29 +156,12 @@ class Catalogue:
                 )
         except OSError:
             return
-        for name, run in zip(names, self._visits(folder, relative, names, before), strict=True):
+        for name in names:
+            run = self._visit(relative + name, f"{folder}/{name}", before)
             if run is None:
                 yield from self._walk(f"{folder}/{name}", f"{relative}{name}/", before)
             else:
                 yield run
-
-    def _visits(
-        self, folder: str, relative: str, names: list[str], before: Ledger
-    ) -> Iterator[int | Entry | None]:
-        """Look at the directories in a folder, at several at once: they may be far away."""
-
-        def visit(some: list[str]) -> list[int | Entry | None]:
-            return [self._visit(relative + name, f"{folder}/{name}", before) for name in some]
-
-        parts = [names[start : start + _PART] for start in range(0, len(names), _PART)]
-        if len(parts) <= 1:
-            yield from visit(names)
-            return
-        pool = ThreadPoolExecutor(_THREADS)
-        try:
-            yield from chain.from_iterable(pool.map(visit, parts))
-        finally:  # also when somebody interrupts this
-            pool.shutdown(cancel_futures=True)
 
     def _visit(self, place: str, path: str, before: Ledger) -> int | Entry | None:
         """Look at a directory; what it is, is told as by `_walk`, None if it is no run."""
