@@ -39,7 +39,8 @@ PREAMBLE = """\
 The figures of one table come from one run on a noisy machine; the tables may be of different hours.
 A ratio compares the medians of short slices of floor and candidate that took turns in one process,
 so it means more than the absolute times beside it. The column *middle half* is the range from the
-first to the third quartile of the single ratios or values. A row without a bar shows how a cost grows."""
+first to the third quartile of the single ratios or values. A row without a bar shows how a cost
+grows."""
 
 
 def main() -> int:
