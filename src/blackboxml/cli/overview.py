@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from blackboxml.base import naming
 from blackboxml.base.files import Directory
 from blackboxml.collection import find_runs
 from blackboxml.errors import JournalError, ManifestError, NotARunError
 from blackboxml.frontends.store import load_run
 from blackboxml.journal import check_sequence, read_blocks, read_record, read_tail
-from blackboxml.journal.merge import find_journals
+from blackboxml.journal.merge import find_journals, journal_sizes
 from blackboxml.model import INT64_MAX, LIMITS
 from blackboxml.reader import open_run
 
@@ -160,10 +159,11 @@ def follow(reader: RunReader, count: int, poll: float = 0.5) -> Iterator[Record]
 
     if count:
         yield from in_order(points)[-count:]
-    before: dict[str, int | None] = {}
+    before: dict[str, int] = {}
     while True:
         over = reader.status not in {"running", "stale"}
-        sizes = _journal_sizes(reader)
+        with Directory(reader.path) as directory:
+            sizes = journal_sizes(directory)  # if they have not changed, no point was logged
         if sizes != before:
             for record in _missed(reader, last_seen):
                 seen[record.attempt, record.rank] = record.seq
@@ -172,16 +172,6 @@ def follow(reader: RunReader, count: int, poll: float = 0.5) -> Iterator[Record]
             return
         before = sizes
         time.sleep(poll)
-
-
-def _journal_sizes(reader: RunReader) -> dict[str, int | None]:
-    """Return the sizes of the journals: if they have not changed, no point was logged."""
-    with Directory(reader.path) as directory:
-        return {
-            name: directory.size(name)
-            for name in directory.names()
-            if naming.parse_journal_name(name) is not None
-        }
 
 
 def _missed(reader: RunReader, last_seen: Callable[[Writer], int]) -> list[Record]:

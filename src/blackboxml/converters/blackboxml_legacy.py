@@ -21,7 +21,7 @@ from blackboxml import manifest as manifests
 from blackboxml.base import naming
 from blackboxml.errors import BlackboxError, FormatError
 from blackboxml.foreign import values as foreign
-from blackboxml.foreign.interchange import ForeignRun, Point, count_as, fingerprint
+from blackboxml.foreign.interchange import ForeignRun, Point, count_as, fingerprint, is_plain
 from blackboxml.foreign.legacy import scan_legacy
 from blackboxml.model import INT64_MAX, INT64_MIN, MANIFEST, SCRATCH
 
@@ -70,7 +70,7 @@ def members(path: Path) -> set[str]:
 def _kind(path: Path) -> str | None:
     """Return what a file is: `run` of 0.5, `final` or `history` of 0.2, None if something else."""
     try:
-        if path.is_symlink() or not path.is_file():
+        if not is_plain(path):
             return None
         with path.open("rb") as file:
             head = file.read(_HEAD)

@@ -20,6 +20,7 @@ from blackboxml.foreign.interchange import (
     Restart,
     fingerprint,
     flatten,
+    is_plain,
     open_plain,
 )
 from blackboxml.foreign.values import Names, number, to_medium
@@ -47,7 +48,7 @@ _LONGEST_LINE: Final = 2**26
 
 def recognise(path: Path) -> bool:
     """Tell whether a folder holds the results of a trial."""
-    if (path / RESULT).is_file() and not (path / RESULT).is_symlink():
+    if is_plain(path / RESULT):
         with open_plain(path / RESULT) as file:
             line = file.readline(_LONGEST_LINE)
         return STEP.encode() in line or (not line and (path / PARAMS).is_file())

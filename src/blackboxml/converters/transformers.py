@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign.hyperparameters import read_json
-from blackboxml.foreign.interchange import ForeignRun, Point, Restart, fingerprint
+from blackboxml.foreign.interchange import ForeignRun, Point, Restart, fingerprint, is_plain
 from blackboxml.foreign.values import Names, separate
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _states(path: Path) -> list[Path]:
         if (found := _CHECKPOINT.fullmatch(each.name)) and not each.is_symlink()
     ]
     places = [path / STATE, *(place for _, place in sorted(below, reverse=True))]
-    return [place for place in places if place.is_file() and not place.is_symlink()]
+    return [place for place in places if is_plain(place)]
 
 
 def _is_state(path: Path) -> bool:

@@ -266,6 +266,11 @@ def count_as(kind: str) -> Kind:
     return cast("Kind", kind) if kind in MEDIA_KINDS else "artifact"
 
 
+def is_plain(path: Path) -> bool:
+    """Tell whether there is a regular file, and no link: what `open_plain` opens."""
+    return path.is_file() and not path.is_symlink()
+
+
 _PLAINLY: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 

@@ -43,6 +43,12 @@ _HEAD_BYTES = 8192
 _BLOCK_BYTES = 2**20
 
 
+def journal_sizes(directory: Directory) -> dict[str, int]:
+    """Return the size of each metrics journal that is there, in bytes."""
+    names = (name for name in directory.names() if naming.parse_journal_name(name) is not None)
+    return {name: directory.size(name) or 0 for name in names}
+
+
 def find_journals(  # noqa: C901 - one branch for each thing a hostile name may be
     directory: Directory,
     limits: Limits = LIMITS,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from blackboxml.base.settled import settled
 from blackboxml.errors import (
     JournalError,
     LimitError,
@@ -204,6 +204,7 @@ def open_history(
     return manifest, journals
 
 
+@settled
 def open_proven(
     directory: Directory, limits: Limits = LIMITS, problems: list[Problem] | None = None
 ) -> tuple[Manifest, list[JournalFile]]:
@@ -213,16 +214,6 @@ def open_proven(
     errors are those of `open_history`.
     """
     found = problems if problems is not None else []
-    for _ in range(_TRIES):
-        with suppress(FileNotFoundError):  # a journal was packed away meanwhile
-            return _prove(directory, limits, found)
-    return _prove(directory, limits, found)
-
-
-def _prove(
-    directory: Directory, limits: Limits, found: list[Problem]
-) -> tuple[Manifest, list[JournalFile]]:
-    """Return what a run directory holds, and proves, at one moment."""
     manifest, journals, failure = _open_settled(directory, limits, found, FEATURES)
     if failure is not None and "id" not in manifest:
         raise failure
@@ -249,19 +240,19 @@ def _open_settled(
 ) -> tuple[Manifest, list[JournalFile], NotARunError | ManifestError | None]:
     """Return what `_open` does, of a manifest and journals that lay there together."""
     for _ in range(_TRIES):
-        before = _stamp(directory)
+        before = stamp(directory)
         try:
             found = _open(directory, limits, problems, known)
         except FileNotFoundError as error:  # a journal was packed away meanwhile
             if isinstance(error, NotARunError):
                 raise
             continue
-        if _stamp(directory) == before:
+        if stamp(directory) == before:
             return found
     return _open(directory, limits, problems, known)
 
 
-def _stamp(directory: Directory) -> tuple[int, int] | None:
+def stamp(directory: Directory) -> tuple[int, int] | None:
     """Return what differs once a manifest was replaced, None where there is none."""
     try:
         with directory.reading(MANIFEST) as descriptor:  # opened, as NFS then asks its server

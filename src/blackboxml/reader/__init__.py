@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from blackboxml import manifest as manifests
 from blackboxml import published
 from blackboxml.base.files import Directory
+from blackboxml.base.settled import settled
 from blackboxml.config import decode_config
 from blackboxml.errors import Findings, FormatError, Problem, TableError, UnsafePathError
 from blackboxml.journal import check_format, parse, read_record
@@ -33,7 +34,6 @@ from blackboxml.model import (
     View,
 )
 from blackboxml.reader.encoding import state_of, tables_are_better
-from blackboxml.reader.settled import settled
 
 if TYPE_CHECKING:
     import os
@@ -92,9 +92,8 @@ class RunReader:
         self._directory = Directory(path)
         self._watch = Watch()
         self._decoded: tuple[Snapshot, Decoded] | None = None
-        self._manifest, self._journals = manifests.open_proven(
-            self._directory, limits, self.problems
-        )
+        self._state: tuple[Any, ...] | None = None
+        self._refresh()
         self._note_newer()
 
     def __repr__(self) -> str:
@@ -432,7 +431,7 @@ class RunReader:
     def _refresh(self) -> None:
         """Look at the files again, if there is anything new."""
         state = state_of(self._directory)
-        if state == getattr(self, "_state", None):
+        if state == self._state:
             return
         self._manifest, self._journals = manifests.open_proven(
             self._directory, self._limits, self.problems

@@ -112,17 +112,16 @@ def _joined(one: Summary, more: Summary) -> Summary:
     Means and deviations are joined as by Chan, Golub and LeVeque (1979), "Updating formulae and a
     pairwise algorithm for computing sample variances".
     """
-    counts = [each.n - each.nonfinite for each in (one, more)]
+    first, second = (each.n - each.nonfinite for each in (one, more))
     mean, std = one.mean, one.std
     if one.mean is None or one.std is None:
         mean, std = more.mean, more.std
     elif more.mean is not None and more.std is not None:
         with np.errstate(over="ignore", invalid="ignore"):
-            share, apart = counts[1] / sum(counts), np.float64(more.mean) - one.mean
+            total = first + second
+            share, apart = second / total, np.float64(more.mean) - one.mean
             mean = float(one.mean + apart * share)
-            within = (counts[0] * np.square(one.std) + counts[1] * np.square(more.std)) / sum(
-                counts
-            )
+            within = (first * np.square(one.std) + second * np.square(more.std)) / total
             std = float(np.sqrt(within + np.square(apart) * share * (1 - share)))
     later = more if more.last_step >= one.last_step else one
     lows = [each.min for each in (one, more) if each.min is not None]

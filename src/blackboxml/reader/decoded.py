@@ -36,14 +36,14 @@ class Decoded:
     Attributes:
         directory: The run.
         schemas: The groups in first-seen order.
-        parts: Their rows in order; None if they are too many to be kept.
+        parts: Their rows; None if they are too many to be kept.
         scans: The journals as they were read.
         limits: What a reader accepts.
     """
 
     directory: Directory
     schemas: dict[str, GroupSchema]
-    parts: list[Part] | None
+    parts: dict[str, list[Part]] | None
     scans: list[Scan]
     limits: Limits
 
@@ -78,15 +78,22 @@ class Decoded:
         Raises:
             FormatError: If a journal is read again and has changed.
         """
-        schemas = {name: each.schema(run) for name, each in self.schemas.items()}
+        wanted = self.schemas if group is None else {group: self.schemas[group]}
+        schemas = {name: each.schema(run) for name, each in wanted.items()}
+        if self.parts is not None:
+            for name, schema in schemas.items():
+                rows = (wanted[name].conform(part, schema) for part in self.parts[name])
+                yield pa.Table.from_batches(rows, schema)
+            return
         held: dict[str, list[pa.RecordBatch]] = {}
         size = 0
-        for part in self._again() if self.parts is None else self.parts:
-            if group in {None, part.group}:
-                batch = self.schemas[part.group].conform(part, schemas[part.group])
-                held.setdefault(part.group, []).append(batch)
-                size += batch.nbytes
-            if self.parts is None and size > _PIECE_BYTES:
+        for part in self._again():
+            if part.group not in wanted:
+                continue
+            batch = wanted[part.group].conform(part, schemas[part.group])
+            held.setdefault(part.group, []).append(batch)
+            size += batch.nbytes
+            if size > _PIECE_BYTES:
                 yield from map(pa.Table.from_batches, held.values())
                 held, size = {}, 0
         yield from map(pa.Table.from_batches, held.values())
@@ -121,7 +128,7 @@ def decode_journals(
     names: set[str] = set()
     tabulator = Tabulator()
     schemas: dict[str, GroupSchema] = {}
-    parts: list[Part] | None = []
+    parts: dict[str, list[Part]] | None = {}
     size = 0
     for journal in journals:
         for part in tabulator.parts(Scan(journal, names, problems, limits), directory):
@@ -132,5 +139,5 @@ def decode_journals(
             if size > KEPT_BYTES:
                 parts = None
             elif parts is not None:
-                parts.append(part)
+                parts.setdefault(part.group, []).append(part)
     return Decoded(directory, schemas, parts, tabulator.scans, limits)

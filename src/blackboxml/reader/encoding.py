@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from blackboxml.base import naming
+from blackboxml.journal.merge import journal_sizes
 from blackboxml.model import MANIFEST
 
 if TYPE_CHECKING:
@@ -32,9 +32,4 @@ def state_of(directory: Directory) -> tuple[Any, ...]:
         stamp = (manifest.st_ino, manifest.st_size, manifest.st_mtime_ns)
     except OSError:
         stamp = (0, 0, 0)
-    journals = tuple(
-        (name, directory.size(name))
-        for name in directory.names()
-        if naming.parse_journal_name(name) is not None
-    )
-    return stamp, journals
+    return stamp, journal_sizes(directory)

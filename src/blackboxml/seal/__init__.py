@@ -25,6 +25,7 @@ from blackboxml.errors import (
     Problem,
     SealError,
 )
+from blackboxml.journal.merge import journal_sizes
 from blackboxml.journal.scan import Scan
 from blackboxml.manifest.status import determine, refuse_live
 from blackboxml.model import LIMITS, MANIFEST, SCRATCH, Limits, Rewind
@@ -146,7 +147,7 @@ class Sealing:
         self._directory = directory
         self._manifest = manifest
         self._journals = journals
-        self._sizes = _sizes(directory) | {journal.name: journal.size for journal in journals}
+        self._sizes = journal_sizes(directory) | {each.name: each.size for each in journals}
         self._limits = limits
         self._progress = progress or _ignore
         self._identity = {key: manifest[key] for key in ("id", "name")}
@@ -316,7 +317,7 @@ class Sealing:
         Raises:
             SealError: If there are other journals than were read, or a larger one.
         """
-        now = _sizes(self._directory)
+        now = journal_sizes(self._directory)
         for name, size in now.items():
             if size > self._sizes.get(name, 0):
                 message = (
@@ -406,12 +407,6 @@ class Sealing:
         said = described(self.scans)
         place = str(self._directory.path / folder)
         return GroupFiles(group, self._identity, rewinds, said, place, stem, series)
-
-
-def _sizes(directory: Directory) -> dict[str, int]:
-    """Return the size of each metrics journal that is there, in bytes."""
-    names = (name for name in directory.names() if naming.parse_journal_name(name) is not None)
-    return {name: directory.size(name) or 0 for name in names}
 
 
 class Spill:

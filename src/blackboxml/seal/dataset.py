@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 DIMENSION: Final = "draw"
 COORDINATES: Final = ("step", "time", "rank", "attempt")
 CHUNK_ROWS: Final = 16_384
+STORED: Final[dict[str, Any]] = {
+    "compression": "gzip",
+    "compression_opts": 1,
+    "shuffle": True,
+    "fletcher32": True,
+    "track_times": False,
+}
+"""How every variable is stored."""
 
 _DIMENSION_NAME = "This is a netCDF dimension but not a netCDF variable."
 _FILTERS = frozenset([h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32])
@@ -107,11 +115,7 @@ class DatasetWriter:
             "shape": (rows,),
             "chunks": (chunk,),
             "maxshape": (rows or None,),
-            "compression": "gzip",
-            "compression_opts": 1,
-            "shuffle": True,
-            "fletcher32": True,
-            "track_times": False,
+            **STORED,
         }
         for name, text in (
             ("format", DATASET_FORMAT),
@@ -404,11 +408,7 @@ class Dimensions:
             options = {
                 "shape": (length,),
                 "chunks": (min(length, CHUNK_ROWS),),
-                "compression": "gzip",
-                "compression_opts": 1,
-                "shuffle": True,
-                "fletcher32": True,
-                "track_times": False,
+                **STORED,
             }
         created = self._file.create_dataset(name, dtype="f4", **options)
         created.make_scale(f"{_DIMENSION_NAME}{length:>10}")

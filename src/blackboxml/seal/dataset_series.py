@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from blackboxml.media.placement import dimensions
-from blackboxml.seal.dataset import set_text
+from blackboxml.seal.dataset import STORED, set_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,11 +104,7 @@ def _create(dataset: DatasetWriter, variable: Variable) -> h5py.Dataset:
         shape=variable.shape,
         dtype=variable.dtype,
         chunks=_chunks(variable),
-        compression="gzip",
-        compression_opts=1,
-        shuffle=True,
-        fletcher32=True,
-        track_times=False,
+        **STORED,
     )
     for name, text in variable.attributes.items():
         set_text(created, name, text)

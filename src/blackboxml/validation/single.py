@@ -6,7 +6,6 @@ import contextlib
 import difflib
 import errno
 import logging
-import os
 import re
 import shlex
 from dataclasses import replace
@@ -14,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from blackboxml import manifest as manifests
 from blackboxml import published
 from blackboxml.base import naming
 from blackboxml.base.files import Directory
@@ -22,6 +22,7 @@ from blackboxml.model import LIMITS, MANIFEST, Limits
 from blackboxml.validation.report import CHECKED, LEVELS, Level, Outcome, Report, Verdict
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from blackboxml.errors import Problem
@@ -353,9 +354,4 @@ def _lists_all(directory: Directory) -> bool:
 
 def _state(directory: Directory) -> tuple[object, ...]:
     """Return what differs once a writer or a sealer has replaced or added a file."""
-    try:
-        with directory.reading(MANIFEST) as descriptor:  # opened, as NFS then asks its server
-            found = os.fstat(descriptor)
-    except (OSError, UnsafePathError):
-        return (directory.names(),)
-    return found.st_ino, found.st_mtime_ns, directory.names()
+    return manifests.stamp(directory), directory.names()

@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.converters.ezpz.dataset import is_dataset, read_dataset
 from blackboxml.errors import FormatError
 from blackboxml.foreign import values as foreign
-from blackboxml.foreign.interchange import ForeignRun, Medium, Point, fingerprint, open_plain
+from blackboxml.foreign.interchange import (
+    ForeignRun,
+    Medium,
+    Point,
+    fingerprint,
+    is_plain,
+    open_plain,
+)
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
@@ -94,9 +101,7 @@ def members(path: Path) -> set[str]:
 def _files(folder: Path, *endings: str) -> list[Path]:
     """Return the files of a folder with these endings, by name; links are none."""
     return sorted(
-        each
-        for each in folder.iterdir()
-        if each.name.endswith(endings) and each.is_file() and not each.is_symlink()
+        each for each in folder.iterdir() if each.name.endswith(endings) and is_plain(each)
     )
 
 
@@ -110,7 +115,7 @@ def _rows(folder: Path) -> list[Path]:
     metrics = folder / _METRICS
     ours = _configuration(folder) is not None or (folder / _REPORT).exists()
     lightning = (folder / "hparams.yaml").exists()
-    if ours and not lightning and metrics.is_file() and not metrics.is_symlink():
+    if ours and not lightning and is_plain(metrics):
         return [metrics]
     datasets = [each for each in _files(folder, "_dataset.h5") if is_dataset(each)]
     return datasets or _files(folder, "_dataset.csv")
