@@ -307,7 +307,10 @@ def follow(stage: Stage, note: Note) -> None:
 
 
 def read(stage: Stage, note: Note) -> None:
-    """Read all of a run again and again; each answer counts up, each refusal is one of ours."""
+    """Read all of a run again and again; each answer counts up, each refusal is one of ours.
+
+    When all others are done there is no reason left to refuse.
+    """
     path = stage.run()
     answers = refusals = 0
     kept, ending = None, False
@@ -319,6 +322,7 @@ def read(stage: Stage, note: Note) -> None:
                 _ask(kept)
                 answers += 1
             except (*REFUSALS, KeyError) as error:
+                assert not ending, f"it is refused in the end: {error!r}"
                 refusals += 1
                 note.say(refused=f"{type(error).__name__}: {error}")
         if ending:
