@@ -19,7 +19,7 @@ def test_threads_and_processes_at_one_run_do_each_other_no_harm() -> None:
     assert not tally.failures, "\n".join(what for _, what in tally.failures)
     assert sum(tally.counts.values()) == SLICE
     assert tally.told["records"] > 500
-    assert tally.told["answers"] >= 2 * SLICE  # more if the machine has time for them
+    assert tally.told["answers"] >= 2 * 4  # in the end, of four readers; more if there was time
 
 
 @pytest.mark.parametrize("variant", concurrency.VARIANTS)
