@@ -9,6 +9,7 @@ Infinities stand there as the greatest float64, NaN as 0 with a flag.
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -19,8 +20,8 @@ from blackboxml.foreign.database import (
     ERRORS,
     Source,
     has_tables,
+    read_columns,
     salvage,
-    salvage_parts,
     tables,
 )
 from blackboxml.foreign.interchange import fingerprint
@@ -207,19 +208,28 @@ class _Store:
         there = self._schema["metrics"]
         step = "step" if "step" in there else "0"
         flag = "is_nan" if "is_nan" in there else "0"
-        query = (
-            f"SELECT rowid, key, value, timestamp, {step}, {flag} FROM metrics NOT INDEXED "  # noqa: S608 - constants
-            "WHERE run_uuid = ?"
-        )
-
-        def lost(first: int, last: int, error: Exception) -> None:
-            where = f"metrics, rows {first} to {last}: {error}"
-            found.ledger.unreadable("scalar", "rows that cannot be read", where=where)
-
+        place = "metrics NOT INDEXED WHERE run_uuid = ?"
         with self._source.connection() as connection:
             connection.text_factory = bytes
-            for part in salvage_parts(connection, query, (run,), lost, bounds, at_once=AT_ONCE):
-                found.add(part)
+            kinds = {"key": "TEXT", "timestamp": "INTEGER", step: "INTEGER", "value": "REAL"}
+            kinds[f"+{flag}"] = "INTEGER"
+            within = f"{place} AND rowid >= ? AND rowid <= ?"
+            try:
+                for part in read_columns(connection, kinds, within, (run, *bounds), AT_ONCE):
+                    found.add(part)
+            except (*ERRORS, FormatError):
+                found = Series(self._shelf)
+            else:
+                return found
+
+            def lost(first: int, last: int, error: Exception) -> None:
+                where = f"metrics, rows {first} to {last}: {error}"
+                found.ledger.unreadable("scalar", "rows that cannot be read", where=where)
+
+            query = f"SELECT rowid, key, value, timestamp, {step}, {flag} FROM {place}"  # noqa: S608 - constants
+            rows = salvage(connection, query, (run,), lost, bounds)
+            while some := list(islice(rows, AT_ONCE)):
+                found.add_rows(some)
         return found
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from blackboxml.converters.mlflow.run import GREATEST, number
+from blackboxml.errors import FormatError
 from blackboxml.foreign.interchange import Ledger
 from blackboxml.journal.metric import Points
 from blackboxml.model import INT64_MAX, INT64_MIN
@@ -65,9 +66,7 @@ def entries(values: Iterator[Value], names: Names) -> Iterator[Entries]:
         yield to_columns(*zip(*part, strict=True), names=names)
 
 
-def to_columns(
-    texts: Any, times: Any, steps: Any, values: Any, *, names: Names | _Texts
-) -> Entries:
+def to_columns(texts: Any, times: Any, steps: Any, values: Any, *, names: Names) -> Entries:
     """Return names, milliseconds, steps and values as arrays."""
     return Entries(
         np.fromiter(map(names.__getitem__, texts), np.int64, len(texts)),
@@ -165,6 +164,8 @@ class _Texts(dict[bytes, int]):
 
     def __missing__(self, data: bytes) -> int:
         """Return the number of a name; bytes that are not UTF-8 are spelled out."""
+        if not isinstance(data, bytes):
+            raise FormatError("the name of a metric is no text")
         number = self[data] = self._names[_text(data)]
         return number
 
@@ -188,23 +189,27 @@ class Series:
         self._shelf = shelf
         self._places: list[list[Place]] = []
 
-    def add(self, rows: list[tuple[Any, ...]]) -> None:
-        """Put rows by: number, name, value, milliseconds, step, and whether the value is NaN.
+    def add(self, rows: npt.NDArray[Any]) -> None:
+        """Put rows by: name, milliseconds, step, value, and whether that is NaN.
 
         Texts are bytes: most are names that come again.
+
+        Raises:
+            FormatError: If a name is no text.
         """
-        _, names, values, times, steps, flags = zip(*rows, strict=True)
-        kinds = [set(map(type, column)) for column in (names, values, times, steps, flags)]
-        if kinds == [{bytes}, {float}, {int}, {int}, {int}]:
-            found = to_columns(names, times, steps, values, names=self._texts)
-            numbers = found.values
-            numbers[np.array(flags, bool)] = math.nan
-            ends = np.abs(numbers) == GREATEST
-            numbers[ends] = np.copysign(math.inf, numbers[ends])
-        elif good := list(_values(iter(rows), self.ledger)):
-            found = to_columns(*zip(*good, strict=True), names=self.names)
-        else:
-            return
+        texts, times, steps, values, flags = (rows[field] for field in rows.dtype.names or ())
+        numbers = np.where(flags != 0, math.nan, values)
+        ends = np.abs(numbers) == GREATEST
+        numbers[ends] = np.copysign(math.inf, numbers[ends])
+        names = np.fromiter(map(self._texts.__getitem__, texts.tolist()), np.int64, len(texts))
+        self._put(Entries(names, times, steps, numbers))
+
+    def add_rows(self, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Put rows by of which any cell may be anything, their numbers before them."""
+        if good := list(_values(rows, self.ledger)):
+            self._put(to_columns(*zip(*good, strict=True), names=self.names))
+
+    def _put(self, found: Entries) -> None:
         self._places.append([self._shelf.put(column) for column in found])
 
     def parts(self) -> Iterator[Entries]:
@@ -219,7 +224,7 @@ class Series:
         yield from points(self.parts(), self.names)
 
 
-def _values(rows: Iterator[tuple[Any, ...]], ledger: Ledger) -> Iterator[Value]:
+def _values(rows: Iterable[tuple[Any, ...]], ledger: Ledger) -> Iterator[Value]:
     """Yield the entries of metrics that rows hold."""
     for at, name, value, time, step, flag in rows:
         found = number(value, flag)
