@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blackboxml.journal.table import GroupSchema, Part
     from blackboxml.model import JournalFile, Limits
 
-KEPT_BYTES: Final = 2**28
+KEPT_BYTES: Final = 2**27
 """So much of the rows is kept in memory at most."""
 
 _PIECE_BYTES: Final = 2**25

@@ -58,6 +58,9 @@ _MOST_DIMENSIONS = 32
 _CACHE_SLOTS, _READ_SLOTS = 13, 127
 """How many chunks of an open variable have a place: HDF5 2 takes 64 KiB to have 8,191 of them."""
 
+_READ_BYTES = 2 * CHUNK_ROWS * 8
+"""How much of an open variable is kept, which is read once from begin to end."""
+
 _REFERENCES = h5py.vlen_dtype(h5py.ref_dtype)
 _REFERRED = np.dtype(
     {
@@ -258,7 +261,9 @@ class Dataset:
             TableError: If the file is damaged, or holds what a run's dataset must not hold.
         """
         try:
-            self._file = h5py.File(path, "r", locking=False, rdcc_nslots=_READ_SLOTS)
+            self._file = h5py.File(
+                path, "r", locking=False, rdcc_nslots=_READ_SLOTS, rdcc_nbytes=_READ_BYTES
+            )
         except OSError as error:
             message = f"{path} is not readable as HDF5: {error}"
             raise TableError(message, "BB-DAT-016") from None

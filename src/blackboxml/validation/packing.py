@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from blackboxml.seal.sealed import effective_rows
 from blackboxml.validation.document import pointer
 from blackboxml.validation.subject import TABLE
 from blackboxml.validation.table import (
+    batches,
     check_columns,
     check_compression,
     check_file,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from blackboxml.journal.table import Key
     from blackboxml.validation.subject import Subject
 
-_BATCH_ROWS: Final = 65_536
 _VALUES = ("BB-TAB-004", "BB-TAB-011", "BB-TAB-017")
 _TYPES = {"bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64()}
 
@@ -113,7 +113,7 @@ def _check_rows(
     keys = read_keys(file.schema_arrow)
     counts = dict.fromkeys(entry["metrics"], 0)
     try:
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+        for batch in batches(file):
             part = pa.Table.from_batches([batch])
             if any(part.column(index).null_count for index in INDEX):
                 message = "a leading column holds a null"
@@ -199,7 +199,7 @@ def _check_history(
 
 def _rows(file: pq.ParquetFile) -> Iterator[Row]:
     """Yield place, step and time of each row."""
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=list(INDEX)):
+    for batch in batches(file, list(INDEX)):
         part = pa.Table.from_batches([batch])
         steps, times = part.column("step").to_pylist(), part.column("time").to_pylist()
         yield from zip(_places(part), steps, times, strict=True)

@@ -55,6 +55,15 @@ def open_table(subject: Subject, name: str) -> pq.ParquetFile | None:
     return file
 
 
+def batches(file: pq.ParquetFile, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a table, all columns or some.
+
+    Row group by row group: the library keeps what it has read of a file until it is through.
+    """
+    for place in range(file.num_row_groups):
+        yield from file.iter_batches(_BATCH_ROWS, row_groups=[place], columns=columns)
+
+
 def check_table(
     subject: Subject, name: str, group: GroupSchema, schema: pa.Schema, spill: Spill
 ) -> None:
@@ -81,7 +90,7 @@ def check_table(
         if subject.asks("BB-SEA-004", "BB-TAB-004", "BB-TAB-008"):
             _compare(subject, name, file, spill.tables(group, schema))
         else:
-            for _ in file.iter_batches(batch_size=_BATCH_ROWS):
+            for _ in batches(file):
                 pass
     except (pa.ArrowException, OSError) as error:
         message = f"it cannot be read: {error}"
@@ -226,7 +235,7 @@ class Rows:
 
     def __init__(self, file: pq.ParquetFile) -> None:
         """Begin at the first row."""
-        self._batches = file.iter_batches(batch_size=_BATCH_ROWS)
+        self._batches = batches(file)
         self._schema = file.schema_arrow
         self._waiting: list[pa.RecordBatch] = []
 
