@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness import Pair, Row, child_environment, interleave, limit_row
+from benchmarks.harness import Pair, Row, interleave, limit_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +137,7 @@ def _at_once(bench: Bench, processes: int, records: int) -> float:
         started = time.perf_counter()
         children = [
             subprocess.Popen(
-                [sys.executable, "-c", code], env=child_environment(bench.scratch), cwd=folder
+                [sys.executable, "-c", code], env=bench.child_environment(), cwd=folder
             )
             for _ in range(processes)
         ]

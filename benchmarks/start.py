@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from benchmarks.harness import METRICS, Row, child_environment, interleave, limit_row
+from benchmarks.harness import METRICS, Row, interleave, limit_row
 
 if TYPE_CHECKING:
     from benchmarks.harness import Bench
@@ -39,7 +39,7 @@ def rows(bench: Bench) -> list[Row]:
 
 
 def _import_row(bench: Bench) -> Row:
-    environment = child_environment(bench.scratch)
+    environment = bench.child_environment()
 
     def python(code: str) -> None:
         subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=bench.scratch)

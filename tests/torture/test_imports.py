@@ -9,7 +9,7 @@ from tests.torture.imports import campaign
 from tests.torture.weaknesses import WEAKNESSES
 
 SEED = 20261121
-SLICE = 25
+SLICE = 10
 
 
 @pytest.mark.parametrize("form", converters.FORMATS)

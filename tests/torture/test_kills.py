@@ -12,8 +12,8 @@ from tests.torture.trials import VARIANTS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shim.c is preloaded as on Linux")
 
-KILLS = 42
-POINTS = 60
+KILLS = 30
+POINTS = 45
 
 
 def test_processes_killed_at_random_lose_nothing_acknowledged() -> None:
