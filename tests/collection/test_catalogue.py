@@ -21,7 +21,7 @@ from blackboxml.collection.cache import FILE
 from blackboxml.collection.catalogue import Catalogue
 from blackboxml.errors import BlackboxError
 from blackboxml.seal import seal
-from tests.histories import end, point
+from tests.histories import end, header, point, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,8 +60,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     genuine, names = catalogue.glance, list[str]()
 
-    def watched(path: Path, *rest: object) -> object:
-        names.append(path.name)
+    def watched(path: str, *rest: object) -> object:
+        names.append(os.path.basename(path))
         return genuine(path, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(catalogue, "glance", watched)
@@ -328,3 +328,26 @@ def test_processes_and_threads_look_while_others_record(tmp_path: Path) -> None:
     check(Catalogue(root).runs(), root)
     assert len(catalogue.runs()) == 10
     assert {entry.metrics["a"].last for entry in catalogue.runs()} == {19}
+
+
+def test_of_many_runs_few_changes_are_not_written_down_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blackboxml.collection import catalogue as module
+
+    monkeypatch.setattr(module, "_FEW", 10)
+    monkeypatch.setattr(module, "_WRITTEN_WHILE_READ", 5)
+    for number in range(16):
+        write(tmp_path / f"run{number:02}", {"metrics.jsonl": header(run_id=f"{number:032x}")})
+    watching = Catalogue(tmp_path)
+    assert len(watching.runs()) == 16
+    kept = (tmp_path / FILE).read_bytes()
+    seen = []
+    for number in range(16, 24):
+        write(tmp_path / f"run{number}", {"metrics.jsonl": header(run_id=f"{number:032x}")})
+        check(watching.runs(), tmp_path)
+        seen.append((tmp_path / FILE).read_bytes() != kept)
+        check(Catalogue(tmp_path).runs(), tmp_path)
+        kept = (tmp_path / FILE).read_bytes()
+    assert seen.count(False) > 3
+    assert True in seen

@@ -200,7 +200,7 @@ def trust_what_is_kept() -> None:
     genuine = catalogue.glance
     kept: dict[Path, Any] = {}
 
-    def glance(path: Path, *given: Any) -> Any:
+    def glance(path: str, *given: Any) -> Any:
         if path not in kept:
             kept[path] = genuine(path, *given)
         return kept[path]

@@ -86,7 +86,8 @@ def scan_runs(root: str | os.PathLike[str], *, refresh: bool = True) -> pl.LazyF
     Args:
         root: Folder of runs; one that is missing has none.
         refresh: Look at the files first. Otherwise the answer is what the last look found, of this
-            or another process, if there was one.
+            or another process, if there was one; of more than 10,000 runs, the last one that found
+            many changed.
 
     >>> import tempfile
     >>> from blackboxml import Run

@@ -26,7 +26,7 @@ logger = logging.getLogger("blackboxml")
 FILE: Final = ".blackbox-catalogue.zip"
 """The name of the file in the folder of the runs."""
 
-_VERSION: Final = b"blackbox-catalogue 1"
+_VERSION: Final = b"blackbox-catalogue 2"
 _ABANDONED_SECONDS: Final = 60
 """Nobody writes for so long: whoever began was killed."""
 

@@ -29,6 +29,11 @@ from blackboxml.reader import open_run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_FEW: Final = 10_000
+_WRITTEN_WHILE_READ: Final = 50
+"""A run takes as long to read as so many take to be written to the cache. Of more than a few, fewer
+changes than that are left to the next process to read again."""
+
 _COARSE_NS: Final = 2 * 10**9
 """Two changes within the coarsest time stamp of a file system look like one."""
 
@@ -58,6 +63,7 @@ class Catalogue:
         self.root = Path(root)
         self._cache = Cache(self.root)
         self._ledger: Ledger | None = None
+        self._unsaved = 0
         self._entries: dict[str, Entry] = {}
         self._looked: dict[str, Entry] = {}
         self._watches: dict[str, Watch] = {}
@@ -67,8 +73,8 @@ class Catalogue:
         """Return all runs in the order of their paths.
 
         Args:
-            refresh: Look at the files first; otherwise as they were at the last look, which may
-                have been that of another process.
+            refresh: Look at the files first; otherwise as they were at the last look of this or
+                another process, of more than 10,000 runs at the last one that found many changed.
         """
         with self._lock, _much_is_kept():
             ledger = self.ledger(refresh=refresh)
@@ -88,10 +94,10 @@ class Catalogue:
             known = self._looked.get(entry.place) or self._entries.get(entry.place, entry)
             if states.is_unchanged(path, known.state):
                 return known
-            files = states.files(path)
-            if files is None:
+            now = states.look(path)
+            if now is None:
                 return None
-            found = self._read(entry.place, states.state(path, files), known)
+            found = self._read(entry.place, path, now, known)
             if found is not known:
                 self._looked[entry.place] = found
             return found
@@ -106,8 +112,9 @@ class Catalogue:
             before = self._ledger = self._ledger or self._cache.load() or Ledger()
             order: list[int] = []
             fresh: list[Entry] = []
-            for found in self._walk(str(self.root), "", before):
-                entry = self._measured(found) if extremes else found
+            found: list[int | Entry] = []
+            self._walk(str(self.root), "", before, found)
+            for entry in map(self._measured, found) if extremes else found:
                 if isinstance(entry, int):
                     order.append(entry)
                 else:
@@ -117,8 +124,11 @@ class Catalogue:
             if fresh or len(order) < len(before):
                 self._ledger = before.merged(order, fresh)
                 self._keep_up(fresh, before)
-                if self.root.is_dir():
+                self._unsaved += max(len(fresh), len(before) - (len(order) - len(fresh)))
+                few = len(order) <= _FEW or len(order) <= self._unsaved * _WRITTEN_WHILE_READ
+                if few and self.root.is_dir():
                     self._cache.save(self._ledger)
+                    self._unsaved = 0
 
     def _keep_up(self, fresh: list[Entry], before: Ledger) -> None:
         """Let what is kept of single runs be of those that are there."""
@@ -142,53 +152,54 @@ class Catalogue:
                 self.refresh()
             return self._ledger or Ledger()
 
-    def _walk(self, folder: str, relative: str, before: Ledger) -> Iterator[int | Entry]:
-        """Yield the runs below a folder, in byte order, links not followed.
+    def _walk(self, folder: str, relative: str, before: Ledger, found: list[int | Entry]) -> None:
+        """Add the runs below a folder, in byte order, links not followed.
 
         Each is a row of what was known before, or an entry if that does not hold any more.
         """
         try:
-            with os.scandir(folder) as found:
+            with os.scandir(folder) as listed:
                 names = sorted(
                     entry.name
-                    for entry in found
+                    for entry in listed
                     if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(SCRATCH)
                 )
         except OSError:
             return
+        rows, known, looked = before.rows, before.states, self._looked
         for name in names:
-            run = self._visit(relative + name, f"{folder}/{name}", before)
-            if run is None:
-                yield from self._walk(f"{folder}/{name}", f"{relative}{name}/", before)
+            place, path = relative + name, f"{folder}/{name}"
+            row = rows.get(place)
+            if row is not None and place not in looked and states.is_unchanged(path, known[row]):
+                found.append(row)
+            elif (run := self._visit(place, path, before)) is None:
+                self._walk(path, place + "/", before, found)
             else:
-                yield run
+                found.append(run)
 
     def _visit(self, place: str, path: str, before: Ledger) -> int | Entry | None:
         """Look at a directory; what it is, is told as by `_walk`, None if it is no run."""
         row, looked = before.rows.get(place), self._looked.get(place)
-        known = looked.state if looked else None if row is None else before.states[row]
-        if known is not None and states.is_unchanged(path, known):
-            return looked or row
-        files = states.files(path)
-        if files is None:
+        if looked is not None and states.is_unchanged(path, looked.state):
+            return looked
+        now = states.look(path)
+        if now is None:
             return None
         entry = looked
         if entry is None and row is not None:
             entry = self._entries.get(place) or before.entry(self.root, row)
-        new = self._read(place, states.state(path, files), entry)
+        new = self._read(place, path, now, entry)
         return row if new is entry and looked is None else new
 
-    def _read(self, place: str, state: str, known: Entry | None) -> Entry:
+    def _read(self, place: str, path: str, now: states.Look, known: Entry | None) -> Entry:
         """Return a run as it is now: the one that is known if that still holds."""
-        if known is not None and known.state == state:
+        if known is not None and known.state == now.state():
             return known
-        before = None
-        if known is not None and states.first_file(known.state) == states.first_file(state):
-            before = known.facts
+        before = known.facts if known is not None and now.goes_on(known.state) else None
         started = time.time_ns()
         watch = lambda: self._watches.setdefault(place, Watch())  # noqa: E731 - of this run
         try:
-            facts = glance(self.root / place, states.journal_sizes(state), before, watch)
+            facts = glance(path, now.journal_sizes(), before, watch)
             final = facts.status not in LIVE
         except Exception as error:  # noqa: BLE001 - what hides this run may pass, others are there
             facts, final = Facts(problem=f"{type(error).__name__}: {error}"), False
@@ -196,9 +207,8 @@ class Catalogue:
             self._watches.pop(place, None)
         if facts.problem is not None:  # it may name a file whose name is no text
             facts.problem = facts.problem.encode(errors="backslashreplace").decode()
-        settled = final and states.newest(state) <= started - _COARSE_NS
-        if facts.sealed:
-            state = states.sealed(state)
+        settled = final and now.newest() <= started - _COARSE_NS
+        state = now.sealed() if facts.sealed else now.state()
         if not settled:
             state = states.UNSETTLED + state
         if known is not None and (state, facts) == (known.state, known.facts):

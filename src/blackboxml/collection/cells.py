@@ -6,7 +6,6 @@ Runs may have few columns in common, and then a table of all would be mostly emp
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +16,7 @@ from blackboxml.base.scalar import NON_FINITE
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -30,16 +29,12 @@ LAST: Final = "last."
 NOTHING, BOOL, INT64, FLOAT64, TEXT, JSON = range(6)
 """What a cell holds; JSON is a list, or a value of a type that JSON does not have."""
 
+_SPELLED: Final = frozenset([TEXT, JSON])
+
 ABSENT: Final = 8
 """Added to the kind of a last value that is not there."""
 
 KINDS: Final = {"bool": BOOL, "int64": INT64, "float64": FLOAT64}
-
-_bits = struct.Struct("<q").unpack
-_float = struct.Struct("<d").pack
-
-Cell = tuple[str, int, Any]
-"""Column, kind and value."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +60,23 @@ class Cells:
     @classmethod
     def of(cls, runs: Iterable[tuple[bytes, bytes]]) -> Cells:
         """Return those of runs: each the JSON of its configuration, and of its metrics."""
-        names: dict[str, int] = {}
-        texts: dict[str, int] = {}
-        rows: list[int] = []
-        columns: list[int] = []
-        kinds: list[int] = []
-        values: list[int] = []
-        for row, (config, metrics) in enumerate(runs):
-            for name, kind, value in (*_leaves(CONFIG, orjson.loads(config)), *_last(metrics)):
-                rows.append(row)
-                columns.append(names.setdefault(name, len(names)))
-                kinds.append(kind)
-                if kind in {TEXT, JSON}:
-                    values.append(texts.setdefault(value, len(texts)))
-                elif kind == FLOAT64:
-                    values.append(_bits(_float(value))[0])
-                else:
-                    values.append(value)
+        found = _Gathering()
+        counts = []
+        for config, metrics in runs:
+            before = len(found.columns)
+            if config != b"{}":
+                found.add_config(orjson.loads(config))
+            found.add_metrics(orjson.loads(metrics))
+            counts.append(len(found.columns) - before)
+        values = np.array(found.values, np.int64)
+        values[found.places] = np.array(found.floats, np.float64).view(np.int64)
         return cls(
-            np.array(rows, np.uint32),
-            np.array(columns, np.uint32),
-            np.array(kinds, np.uint8),
-            np.array(values, np.int64),
-            list(names),
-            list(texts),
+            np.repeat(np.arange(len(counts), dtype=np.uint32), counts),
+            np.array(found.columns, np.uint32),
+            np.array(found.kinds, np.uint8),
+            values,
+            list(found.names),
+            list(found.texts),
         )
 
     def merged(self, order: npt.NDArray[np.int64], count: int, other: Cells) -> Cells:
@@ -179,27 +167,65 @@ _TYPES: Final = {"runs": np.uint32, "columns": np.uint32, "kinds": np.uint8, "va
 
 def _spelled(kinds: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Tell which cells hold texts."""
-    return np.isin(kinds, (TEXT, JSON))
+    return np.isin(kinds, [*_SPELLED])
 
 
-def _last(metrics: bytes) -> Iterator[Cell]:
-    """Yield the last values of a run."""
-    for name, (said, last, *_) in orjson.loads(metrics).items():
-        kind = KINDS[said]
-        if last is None:
-            yield LAST + name, kind + ABSENT, 0
-        else:
-            yield LAST + name, kind, NON_FINITE[last] if isinstance(last, str) else last
+class _Gathering:
+    """Cells as they come, of all runs.
 
+    Attributes:
+        columns: The column of each cell.
+        kinds: What it holds.
+        values: Its value; 0 where that is a float.
+        places: Which cells hold floats.
+        floats: These.
+        names: The places of columns by name.
+        texts: The places of texts.
+    """
 
-def _leaves(name: str, tree: Any) -> Iterator[Cell]:
-    """Yield the values of a typed tree; a `.` in a key is written `%2E`, and a `%` as `%25`."""
-    if isinstance(tree, dict) and tree and not (len(tree) == 1 and next(iter(tree))[:1] == "$"):
-        for key, value in tree.items():
-            spelled = key.replace("%", "%25").replace(".", "%2E")
-            yield from _leaves(f"{name}.{spelled}", value)
-    elif name != CONFIG:
-        yield (name, *_value(tree))
+    def __init__(self) -> None:
+        self.columns: list[int] = []
+        self.kinds: list[int] = []
+        self.values: list[int] = []
+        self.places: list[int] = []
+        self.floats: list[float] = []
+        self.names: dict[str, int] = {}
+        self.texts: dict[str, int] = {}
+        self._metrics: dict[str, int] = {}
+
+    def add_config(self, tree: Any, name: str = CONFIG) -> None:
+        """Add the values of a typed tree; `.` in a key is written `%2E`, and `%` as `%25`."""
+        if type(tree) is dict and tree and not (len(tree) == 1 and next(iter(tree))[:1] == "$"):
+            for key, value in tree.items():
+                spelled = key
+                if "%" in key or "." in key:
+                    spelled = key.replace("%", "%25").replace(".", "%2E")
+                self.add_config(value, f"{name}.{spelled}")
+        elif name != CONFIG:
+            self._add(self.names.setdefault(name, len(self.names)), *_value(tree))
+
+    def add_metrics(self, metrics: Mapping[str, list[Any]]) -> None:
+        """Add the last values of a run."""
+        for name, (kind, last, *_) in metrics.items():
+            column = self._metrics.get(name)
+            if column is None:
+                column = self._metrics[name] = self.names.setdefault(LAST + name, len(self.names))
+            if last is None:
+                self._add(column, kind + ABSENT, 0)
+            else:
+                self._add(column, kind, NON_FINITE[last] if type(last) is str else last)
+
+    def _add(self, column: int, kind: int, value: Any) -> None:
+        """Add a cell."""
+        self.columns.append(column)
+        self.kinds.append(kind)
+        if kind == FLOAT64:
+            self.places.append(len(self.values))
+            self.floats.append(value)
+            value = 0
+        elif kind in _SPELLED:
+            value = self.texts.setdefault(value, len(self.texts))
+        self.values.append(value)
 
 
 def _value(tree: Any) -> tuple[int, Any]:

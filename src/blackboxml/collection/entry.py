@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import orjson
 
 from blackboxml.base.scalar import NON_FINITE, spell
+from blackboxml.collection.cells import KINDS
 from blackboxml.config import decode_config
 from blackboxml.errors import ConfigError
 
@@ -24,6 +25,10 @@ UNREADABLE: Final = "unreadable"
 
 LIVE: Final = frozenset(["running", "stale"])
 """Statuses that may change although no file does."""
+
+
+_TYPES: Final = {kind: name for name, kind in KINDS.items()}
+_UNKNOWN: Final = (None, None, None)
 
 
 class Series(NamedTuple):
@@ -167,11 +172,14 @@ class Entry:
 
 
 def dump_series(metrics: Mapping[str, Series]) -> bytes:
-    """Return metrics as JSON, the floats that it cannot spell as the format does."""
+    """Return metrics as JSON: kind, last value and count, then what else is known.
+
+    The floats that JSON cannot spell are spelled as the format does.
+    """
     return orjson.dumps(
         {
-            name: (kind, last if last is None else spell(last), *rest)
-            for name, (kind, last, *rest) in metrics.items()
+            name: (KINDS[kind], last if last is None else spell(last), n, *rest)
+            for name, (kind, last, *rest, n) in metrics.items()
         }
     )
 
@@ -179,9 +187,10 @@ def dump_series(metrics: Mapping[str, Series]) -> bytes:
 def load_series(text: bytes) -> dict[str, Series]:
     """Return metrics from JSON."""
     found = {}
-    for name, (kind, last, *rest) in orjson.loads(text).items():
+    for name, (kind, last, n, *rest) in orjson.loads(text).items():
         known = NON_FINITE[last] if isinstance(last, str) else last
-        found[name] = Series(kind, known, *rest)
+        last_step, low, high = rest or _UNKNOWN
+        found[name] = Series(_TYPES[kind], known, last_step, low, high, n)
     return found
 
 

@@ -11,6 +11,7 @@ import orjson
 from blackboxml import manifest as manifests
 from blackboxml.base.files import Directory
 from blackboxml.base.scalar import NON_FINITE
+from blackboxml.collection.cells import KINDS
 from blackboxml.collection.entry import LIVE, Facts, Series, dump_series, load_series
 from blackboxml.collection.tally import series, tally
 from blackboxml.errors import BlackboxError, Findings
@@ -31,7 +32,6 @@ from blackboxml.reader import RunReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from blackboxml.errors import Problem
     from blackboxml.manifest import Manifest
@@ -43,7 +43,7 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def glance(
-    path: Path, journals: Mapping[str, int], before: Facts | None, watch: Callable[[], Watch]
+    path: str, journals: Mapping[str, int], before: Facts | None, watch: Callable[[], Watch]
 ) -> Facts:
     """Return what there is to say of a run; one that breaks the format says why.
 
@@ -115,7 +115,7 @@ def _listed(manifest: Manifest) -> bytes:
     """
     return orjson.dumps(
         {
-            name: (said["type"], _number(said["type"], said.get("last")), None, None, None, count)
+            name: (KINDS[said["type"]], _number(said["type"], said.get("last")), count)
             for group in manifest["groups"].values()
             for name, said in group["metrics"].items()
             if (count := said.get("count")) is not None

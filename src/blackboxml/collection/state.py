@@ -34,12 +34,76 @@ _SEALED: Final = "="
 _BARE: Final = "-"
 """Begins the state of a sealed run without a configuration."""
 
+_FOLDER: Final = "{} {}"
+_NO_FOLDER: Final = "- 0"
+_DOCUMENTS: Final = frozenset([MANIFEST, CONFIG])
 _MANIFEST: Final = f"/{MANIFEST}"
 _CONFIG: Final = f"/{CONFIG}"
 
 
-def files(path: str) -> list[str] | None:
-    """Return the files of a run by which it is known to have changed, None if it is no run."""
+class Look:
+    """The files of a run as they are now.
+
+    Attributes:
+        folder: Inode and time of the directory; empty if it is gone.
+        files: By name inode, size and time, empty of one that is missing: the journals in order,
+            the manifest, and the configuration.
+    """
+
+    __slots__ = ("files", "folder")
+
+    def __init__(self, path: str, names: list[str]) -> None:
+        """Look at a run directory, and at files of it."""
+        self.folder = _stamp(path)
+        self.files: dict[str, tuple[int, ...]] = {}
+        for name in names:
+            try:
+                found = os.lstat(f"{path}/{name}")
+            except OSError:
+                self.files[name] = ()
+            else:
+                self.files[name] = found.st_ino, found.st_size, found.st_mtime_ns
+
+    def state(self) -> str:
+        """Return the state of the run."""
+        parts = [_FOLDER.format(*self.folder) if self.folder else _NO_FOLDER]
+        for name, numbers in self.files.items():
+            parts.append(f"{name} {' '.join(map(str, numbers)) or '- - 0'}")
+        return "|".join(parts)
+
+    def sealed(self) -> str:
+        """Return the state of the run if its journals are trusted."""
+        manifest, config = self.files[MANIFEST], self.files[CONFIG]
+        if not self.folder or not manifest:  # it went away
+            return UNSETTLED
+        kind = _SEALED if config else _BARE
+        return f"{kind}{hash((*self.folder, *manifest, *config))}"
+
+    def journal_sizes(self) -> dict[str, int]:
+        """Return the sizes of the journals by name."""
+        return {
+            name: numbers[1]
+            for name, numbers in self.files.items()
+            if numbers and name not in _DOCUMENTS
+        }
+
+    def newest(self) -> int:
+        """Return the latest time of change, in nanoseconds."""
+        return max((each[-1] for each in (self.folder, *self.files.values()) if each), default=0)
+
+    def goes_on(self, known: str) -> bool:
+        """Tell whether the first file, which is a journal if there is one, is that of a state."""
+        if known[0] in {_SEALED, _BARE}:
+            return False
+        first = known.removeprefix(UNSETTLED).split("|")[1:2]
+        name, numbers = next(iter(self.files.items()))
+        return bool(numbers) and [f"{name} {numbers[0]}"] == [
+            " ".join(each.split(" ")[:2]) for each in first
+        ]
+
+
+def look(path: str) -> Look | None:
+    """Look at the files of a run by which it is known to have changed, None if it is no run."""
     try:
         names = os.listdir(path)
     except OSError:
@@ -52,41 +116,20 @@ def files(path: str) -> list[str] | None:
     ]
     if MANIFEST not in names and not journals:
         return None
-    return [*sorted(journals), MANIFEST, CONFIG]
-
-
-def state(path: str, names: list[str]) -> str:
-    """Return the state of a run."""
-    parts = [_stamp(path)]
-    for name in names:
-        try:
-            found = os.lstat(f"{path}/{name}")
-        except OSError:
-            parts.append(f"{name} - - 0")
-        else:
-            parts.append(f"{name} {found.st_ino} {found.st_size} {found.st_mtime_ns}")
-    return "|".join(parts)
-
-
-def sealed(known: str) -> str:
-    """Return the state of a run whose journals are trusted."""
-    parts = known.split("|")
-    numbers = [*parts[0].split(" "), *parts[-2].split(" ")[1:], *parts[-1].split(" ")[1:]]
-    try:
-        if parts[-1].endswith(" - - 0"):
-            return f"{_BARE}{hash(tuple(map(int, numbers[:5])))}"
-        return f"{_SEALED}{hash(tuple(map(int, numbers)))}"
-    except ValueError:  # it went away
-        return UNSETTLED
+    return Look(path, [*sorted(journals), MANIFEST, CONFIG])
 
 
 def is_unchanged(path: str, known: str) -> bool:
     """Tell whether a run is what it was; False also where it cannot be told."""
     kind = known[0]
+    if kind == UNSETTLED:
+        return False
     if kind not in {_SEALED, _BARE}:
-        parts = known.split("|")
-        names = [part.split(" ", 1)[0] for part in parts[1:]]
-        return kind != UNSETTLED and parts[0] == _stamp(path) and known == state(path, names)
+        folder, *parts = known.split("|")
+        stamp = _stamp(path)
+        if not stamp or folder != _FOLDER.format(*stamp):
+            return False
+        return known == Look(path, [part.split(" ", 1)[0] for part in parts]).state()
     try:
         d, m = os.lstat(path), os.lstat(path + _MANIFEST)
         if kind == _BARE:
@@ -99,27 +142,10 @@ def is_unchanged(path: str, known: str) -> bool:
     return known == f"{_SEALED}{hash((*own, c.st_ino, c.st_size, c.st_mtime_ns))}"
 
 
-def first_file(known: str) -> list[str]:
-    """Return name and inode of the first file of a state, which is a journal if there is one."""
-    parts = known.removeprefix(UNSETTLED).split("|")
-    return parts[1].split(" ")[:2] if len(parts) > 1 else []
-
-
-def journal_sizes(known: str) -> dict[str, int]:
-    """Return the sizes of the journals of a run by name."""
-    found = (part.split(" ") for part in known.split("|")[1:-2])
-    return {name: int(size) for name, _, size, _ in found if size != "-"}
-
-
-def newest(known: str) -> int:
-    """Return the latest time of change in a state, in nanoseconds."""
-    return max(int(part.rsplit(" ", 1)[1]) for part in known.split("|"))
-
-
-def _stamp(path: str) -> str:
-    """Return inode and time of a directory."""
+def _stamp(path: str) -> tuple[int, ...]:
+    """Return inode and time of a directory, nothing if it is gone."""
     try:
         found = os.lstat(path)
     except OSError:
-        return "- 0"
-    return f"{found.st_ino} {found.st_mtime_ns}"
+        return ()
+    return found.st_ino, found.st_mtime_ns

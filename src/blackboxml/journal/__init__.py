@@ -209,6 +209,8 @@ def check_format(document: dict[str, Any], name: str, known: frozenset[str] = FE
         UnsupportedVersionError: If its major version or a feature of it is unknown.
     """
     found = document.get("format")
+    if found == {"name": name, "version": VERSION, "features": []}:
+        return  # nearly always, and known at once
     if not isinstance(found, dict) or found.get("name") != name:
         message = f'"format" is {found!r}, wanted the name {name!r}'
         raise ValueError(message)
