@@ -402,6 +402,51 @@ def test_a_resumed_run_is_its_next_attempt_and_goes_on_with_its_steps(tmp_path: 
     assert validate(new.path).ok
 
 
+def test_an_attempt_whose_journal_comes_late_keeps_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = RunWriter.create(tmp_path, "r")
+    first.log({"a": 1.0})
+    first.finish()
+    genuine = Directory.create
+
+    def refuse(*_: Any, **__: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Directory, "create", refuse)
+    again = RunWriter.resume(first.path)
+    again.log({"a": 2.0})
+    monkeypatch.setattr(Directory, "create", genuine)
+    again.log({"a": 3.0})
+    again.finish()
+    records = [(each.attempt, each.metrics["a"]) for each in open_run(first.path).records()]
+    assert records == [(0, 1.0), (1, 2.0), (1, 3.0)]
+    assert [each["attempt"] for each in manifest(first.path)["attempts"]] == [0, 1]
+    assert validate(first.path).ok
+
+
+def test_an_attempt_whose_number_another_process_took_gets_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = RunWriter.create(tmp_path, "r")
+    first.finish()
+    genuine = Directory.create
+
+    def refuse(*_: Any, **__: Any) -> int:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(Directory, "create", refuse)
+    late = RunWriter.resume(first.path)
+    monkeypatch.setattr(Directory, "create", genuine)
+    RunWriter.resume(first.path).finish()
+    late.log({"a": 1.0})
+    late._recorder._reopen()
+    late.finish()
+    assert late.attempt == 2
+    assert [each["attempt"] for each in manifest(first.path)["attempts"]][-1] == 2
+    assert [each.attempt for each in open_run(first.path).records()] == [2]
+
+
 def test_a_live_run_is_not_resumed(tmp_path: Path) -> None:
     new = RunWriter.create(tmp_path, "r")
     before = sorted(os.listdir(new.path))

@@ -24,7 +24,7 @@ from blackboxml.errors import LimitError, NotARunError, RunIsLiveError, UnsafePa
 from blackboxml.model import SCRATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Self
 
 _SEGMENT = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,128}\Z")
@@ -287,12 +287,14 @@ class Directory:
         """
         temporary = f"{SCRATCH}{name}-{secrets.token_hex(4)}"
         descriptor = self.create(temporary)
+        close: Callable[[int], None] = os.close
         try:
             try:
                 write_all(descriptor, data)
-                sync_file(descriptor)
+                if sync_file(descriptor):
+                    close = let_go
             finally:
-                os.close(descriptor)
+                close(descriptor)
             self.rename(temporary, name)
         except OSError:
             self.remove(temporary)
@@ -386,10 +388,16 @@ class Directory:
         sync_file(self.fd)
 
 
-def sync_file(descriptor: int) -> None:
-    """Make a file or directory durable, on a file system that can."""
+def sync_file(descriptor: int) -> bool:
+    """Make a file or directory durable; tell whether the file system can do that.
+
+    Raises:
+        OSError: If it can, and failed.
+    """
     try:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in SYNC_UNSUPPORTED:
             raise
+        return False
+    return True

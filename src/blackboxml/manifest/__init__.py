@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from blackboxml.base import process
 from blackboxml.base.settled import settled
 from blackboxml.errors import (
     JournalError,
@@ -428,6 +429,32 @@ def complete(entry: Manifest, start: str) -> None:
     entry.setdefault("process", {"host": "unknown", "pid": 0})
     if entry.get("status", "running") != "running":
         entry.setdefault("end", entry["start"])
+
+
+def begin(manifest: Manifest, attempt: int, start: float, version: str) -> None:
+    """Enter that this process begins an attempt, by which the run goes on.
+
+    What is there of this number or a later one had a journal of which nothing is left.
+    """
+    for key in ("end", "duration_seconds", "exception"):
+        manifest.pop(key, None)
+    manifest["status"] = "running"
+    manifest["writer"] = {"name": "blackboxml", "version": version}
+    entry = {
+        "attempt": attempt,
+        "start": timestamp(start),
+        "status": "running",
+        "process": process.identify(),
+    }
+    before = [each for each in manifest["attempts"] if each["attempt"] < attempt]
+    manifest["attempts"] = [*before, entry]
+
+
+def renumber(manifest: Manifest, guess: int, attempt: int) -> None:
+    """Give the newest attempt its number, if it has been entered with a guess."""
+    for entry in manifest["attempts"][-1:]:
+        if entry["attempt"] == guess:
+            entry["attempt"] = attempt
 
 
 def finish(

@@ -39,11 +39,12 @@ from blackboxml.writer.recorder import Recorder, Sync
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Unpack
 
     from blackboxml.manifest import Manifest
     from blackboxml.media.medium import Content
+    from blackboxml.model import JournalFile
 
 logger = logging.getLogger("blackboxml")
 
@@ -76,14 +77,20 @@ class RunWriter:
         *,
         directory: Directory | None = None,
         rank: int = 0,
-        attempt: int | None = 0,
+        attempt: int = 0,
+        history: Sequence[JournalFile] | None = None,
         strict: bool = False,
         sync: Sync = "interval",
     ) -> None:
-        """Take over a directory, or claim `path` where there is none yet."""
+        """Take over a directory, or claim `path` where there is none yet.
+
+        After a history of journals the attempt is a guess until its first journal has a place.
+        """
         self.manifest = manifest
         self.rank = rank
-        self.attempt = attempt if attempt is not None else -1
+        self.attempt = attempt
+        self._settled = history is None
+        self._after = max((each.ordinal for each in history or ()), default=-1)
         self._strict = strict
         self._documents = Documents(path, directory, self._may_warn, strict=strict)
         self._finished = False
@@ -182,7 +189,8 @@ class RunWriter:
                     Path(path).absolute(),
                     manifest,
                     directory=directory,
-                    attempt=None,
+                    attempt=max((each.attempt for each in own), default=-1) + 1,
+                    history=own,
                     strict=strict,
                     sync=sync,
                 )
@@ -240,7 +248,9 @@ class RunWriter:
         self._recorder.begin()
         try:
             if self.rank == 0:
-                self._enter_attempt()
+                opened = self._opened or time.time()
+                manifests.begin(self.manifest, self.attempt, opened, __version__)
+                self.write_manifest()
         except BaseException:
             with contextlib.suppress(BlackboxError):
                 self._recorder.event({"end": {"status": "interrupted"}})
@@ -252,23 +262,6 @@ class RunWriter:
         )
         self._thread.start()
         return self
-
-    def _enter_attempt(self) -> None:
-        """Say in the manifest that the run goes on."""
-        for key in ("end", "duration_seconds", "exception"):
-            self.manifest.pop(key, None)
-        self.attempt = max(self.attempt, 0)
-        self.manifest["status"] = "running"
-        self.manifest["writer"] = {"name": "blackboxml", "version": __version__}
-        self.manifest["attempts"].append(
-            {
-                "attempt": self.attempt,
-                "start": manifests.timestamp(self._opened or time.time()),
-                "status": "running",
-                "process": process.identify(),
-            }
-        )
-        self.write_manifest()
 
     def _unseal(self) -> None:
         """Let the journals count again, before there is one that the tables do not know."""
@@ -533,8 +526,10 @@ class RunWriter:
 
     def _header(self, directory: Directory, ordinal: int, first_seq: int) -> dict[str, Any]:
         """Return the header of a journal; the first one of a resumed run settles the attempt."""
-        if self.attempt < 0:
-            self.attempt = resumption.next_attempt(directory, self.rank, ordinal)
+        if not self._settled and ordinal > self._after + 1:  # somebody else was faster
+            guess, self.attempt = self.attempt, resumption.next_attempt(directory, ordinal)
+            manifests.renumber(self.manifest, guess, self.attempt)
+        self._settled = True
         # The manifest repeats the time of the attempt's first journal; that may have taken several
         # tries to open.
         now = self._opened if first_seq == 0 and self._opened else time.time()
@@ -547,7 +542,7 @@ class RunWriter:
         Raises:
             OSError: If the metrics journal, which settles the attempt, cannot be opened yet.
         """
-        if self.attempt < 0:
+        if not self._settled:
             raise OSError(errno.EAGAIN, f"{directory.path} has no metrics journal yet")
         return self._describe_journal(MEDIA_FORMAT, first_seq, _now())
 

@@ -92,19 +92,19 @@ def close_attempts(directory: Directory, manifest: Manifest, journals: list[Jour
         manifest["generation"] = 0
 
 
-def next_attempt(directory: Directory, rank: int, ordinal: int) -> int:
+def next_attempt(directory: Directory, ordinal: int) -> int:
     """Return one more than the greatest attempt among the journals before this one.
 
     A journal without a header was claimed by another writer a moment ago: it counts as one.
     """
     attempts = {
-        each.ordinal: each.attempt for each in merge.find_journals(directory) if each.rank == rank
+        each.ordinal: each.attempt for each in merge.find_journals(directory) if each.rank == 0
     }
     attempt = -1
     for lower in range(ordinal):
         if lower in attempts:
             attempt = max(attempt, attempts[lower])
-        elif directory.size(naming.journal_name(rank, lower)) is not None:
+        elif directory.size(naming.journal_name(0, lower)) is not None:
             attempt += 1
     return attempt + 1
 
