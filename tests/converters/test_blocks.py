@@ -30,6 +30,7 @@ from blackboxml.converters.blocks.value import Values, freeze
 from blackboxml.errors import ConversionError, FormatError
 from blackboxml.foreign.interchange import Ledger, Medium, Point
 from blackboxml.foreign.values import from_npy
+from blackboxml.frontends.training_log import TrainingLog
 from blackboxml.writer import RunWriter
 
 DATA = Path(__file__).parent / "data" / "blocks"
@@ -682,3 +683,20 @@ def test_a_pickle_that_names_by_what_is_no_text_is_refused() -> None:
     doubling = b"\x80\x02" + b"c" + b"a\nb\n" + b"\x8c\x01x" + b"2\x93" * 40 + b"."
     with pytest.raises(UnsafePickleError, match="no text"):
         load(doubling)
+
+
+def test_a_training_log_that_is_exported_is_verified(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path / "runs") as log:
+        for time in range(6):
+            log[time]["cost"] = 1 / (time + 1)
+            log[time]["note"] = f"time {time}"
+            log.status["iterations_done"] = time
+        log[2]["cost"] = 3
+        del log[4]["note"]
+        log.status["note"] = "a text"
+        log.status["_epoch_ends"] = [2, 5]
+        log.status["gone"] = 1.5
+        del log.status["gone"]
+    report = convert(tmp_path / "runs", tmp_path / "out.db", target_format="blocks", verify=True)
+    (run,) = report.runs
+    assert (report.ok, run.verified, run.differences) == (True, True, [])

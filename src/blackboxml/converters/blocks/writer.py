@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.converters.blocks.value import PICKLE, freeze, thaw
 from blackboxml.errors import BlackboxError
 from blackboxml.foreign import values as foreign
 from blackboxml.foreign.interchange import count_as
-from blackboxml.foreign.training_log import is_log, read_history
+from blackboxml.foreign.training_log import STATUS, is_log, read_history
 
 if TYPE_CHECKING:
     import sqlite3
@@ -84,13 +85,30 @@ class Writer:
             for (time, key), value in found.values.items()
             if time is not None
         )
-        extent = found.extent
-        self._ledger.lost("time", "Blocks keeps no times", extent.points + extent.media)
-        replaced = extent.points + extent.media - len(found.values)
-        if replaced > 0:
-            what = "of a value that was set again, or deleted, the log keeps the last"
-            self._ledger.lost("scalar", what, replaced)
+        self._declare(found)
         self._status(status)
+
+    def _declare(self, found: History) -> None:
+        """Enter what a training log loses: times, all but the last of a value, and its status."""
+        media = [*self._run.media()]
+        # The last at a place is the one that stands there.
+        kinds = {(each.step, each.name): count_as(each.kind) for each in media}
+        of_status = {name: kind for (_, name), kind in kinds.items()}
+        left: Counter[Kind] = Counter(count_as(each.kind) for each in media)
+        left["scalar"] = found.extent.points
+        self._ledger.lost("time", "Blocks keeps no times", left.total())
+        for (time, key), value in found.values.items():
+            kind: Kind = "scalar"
+            if foreign.number(thaw(value)) is None:
+                known = of_status.get(STATUS + key) if time is None else kinds.get((time, key))
+                kind = known or "event"
+            left[kind] -= 1
+            if time is None:
+                what = "the status has no steps, and comes back as what the source says of itself"
+                self._ledger.lost(kind, what)
+        for kind, count in (+left).items():
+            what = "of a value that was set again, or deleted, the log keeps the last"
+            self._ledger.lost(kind, what, count)
 
     def _status(self, own: Mapping[str, Any] | None = None) -> None:
         """Write the status: that of the log a run came from, or a new one, and what else it is.
