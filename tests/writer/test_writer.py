@@ -425,19 +425,19 @@ def test_an_attempt_whose_journal_comes_late_keeps_its_number(
     assert validate(first.path).ok
 
 
+@pytest.mark.parametrize("refused", ["create", "sync"])
 def test_an_attempt_whose_number_another_process_took_gets_the_next_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     first = RunWriter.create(tmp_path, "r")
     first.finish()
-    genuine = Directory.create
 
     def refuse(*_: Any, **__: Any) -> int:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(Directory, "create", refuse)
-    late = RunWriter.resume(first.path)
-    monkeypatch.setattr(Directory, "create", genuine)
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, refused, refuse)
+        late = RunWriter.resume(first.path)
     RunWriter.resume(first.path).finish()
     late.log({"a": 1.0})
     late._recorder._reopen()

@@ -89,8 +89,9 @@ class RunWriter:
         self.manifest = manifest
         self.rank = rank
         self.attempt = attempt
-        self._settled = history is None
-        self._after = max((each.ordinal for each in history or ()), default=-1)
+        self._first: int | None = None  # the ordinal of its first journal if nobody is faster
+        if history is not None:
+            self._first = 1 + max((each.ordinal for each in history), default=-1)
         self._strict = strict
         self._documents = Documents(path, directory, self._may_warn, strict=strict)
         self._finished = False
@@ -526,15 +527,19 @@ class RunWriter:
 
     def _header(self, directory: Directory, ordinal: int, first_seq: int) -> dict[str, Any]:
         """Return the header of a journal; the first one of a resumed run settles the attempt."""
-        if not self._settled and ordinal > self._after + 1:  # somebody else was faster
+        if self._is_guess and ordinal != self._first:
             guess, self.attempt = self.attempt, resumption.next_attempt(directory, ordinal)
             manifests.renumber(self.manifest, guess, self.attempt)
-        self._settled = True
         # The manifest repeats the time of the attempt's first journal; that may have taken several
         # tries to open.
         now = self._opened if first_seq == 0 and self._opened else time.time()
         self._opened = self._opened or now
         return self._describe_journal(JOURNAL_FORMAT, first_seq, now)
+
+    @property
+    def _is_guess(self) -> bool:
+        """Whether the attempt may still get another number, as it has no journal."""
+        return self._first is not None and not self._recorder.journal
 
     def _media_header(self, directory: Directory, _: int, first_seq: int) -> dict[str, Any]:
         """Return the header of a media journal.
@@ -542,7 +547,7 @@ class RunWriter:
         Raises:
             OSError: If the metrics journal, which settles the attempt, cannot be opened yet.
         """
-        if not self._settled:
+        if self._is_guess:
             raise OSError(errno.EAGAIN, f"{directory.path} has no metrics journal yet")
         return self._describe_journal(MEDIA_FORMAT, first_seq, _now())
 

@@ -87,6 +87,7 @@ class Recorder:
         next_step: The next automatic step.
         lost: Records that could not be kept.
         complete: Whether it was closed with its `end` record in a journal.
+        journal: Name of the newest journal that was opened and kept; empty before that.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class Recorder:
         self.complete = False
         self._renew_locks()
         self._fd = -1
-        self._journal = ""
+        self.journal = ""
         self._pending: object = _DEGRADED
         self._unsynced: list[bytes] = []
         self._syncing: list[bytes] = []
@@ -254,7 +255,7 @@ class Recorder:
                 seq = self.next_seq
                 block = encode_points(points, seq)
                 place = os.fstat(self._fd).st_size
-                stretch = Stretch(self._journal, place, len(block), seq, len(points), crc32(block))
+                stretch = Stretch(self.journal, place, len(block), seq, len(points), crc32(block))
                 taken = self._put(block, seq, seq + len(points), int(points.steps[-1]) + 1)
                 if taken:
                     self._after_write()
@@ -448,7 +449,7 @@ class Recorder:
                 _sync_data(descriptor)
             except OSError as error:
                 with self._lock:
-                    if journal == self._journal and self._fd >= 0:
+                    if journal == self.journal and self._fd >= 0:
                         if error.errno != errno.ENOENT:
                             self._put_off_sync()
                         self._fail(error, confirm=False)
@@ -478,7 +479,7 @@ class Recorder:
                 self._sync_now()
             else:
                 self._syncing, self._unsynced = self._syncing + self._unsynced, []
-        return self._journal, descriptor
+        return self.journal, descriptor
 
     def tick(self) -> bool:
         """Do what is due each second; tell whether records were synced or are waiting.
@@ -604,7 +605,7 @@ class Recorder:
         if not interrupted:
             self._refuse()
         if self._pending is _DEGRADED and self._reopen() and not interrupted:
-            self._warn("journal", f"{self.label}: {reason}; recording goes on in {self._journal}")
+            self._warn("journal", f"{self.label}: {reason}; recording goes on in {self.journal}")
 
     def _refuse(self) -> None:
         """Tell the caller, where `strict` is set.
@@ -717,10 +718,11 @@ class Recorder:
                 written += 1
             self._unsynced, self._backlog = self._backlog, []
             self._backlog_bytes = 0
-            self._fd, self._journal = descriptor, name
+            self._fd, self.journal = descriptor, name
             self._pending = _ENDED if self._ended else None
         except BaseException:
             if written:
+                self.journal = name
                 self._let_go(descriptor, written, confirm=True)
             else:
                 _discard(directory, name, descriptor)
