@@ -9,7 +9,6 @@ It is a ZIP archive, whose checksums tell of damage.
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
 import stat
@@ -60,7 +59,7 @@ class Cache:
         if not found:
             return None
         try:
-            with zipfile.ZipFile(io.BytesIO(max(found)[1].read_bytes())) as archive:
+            with max(found)[1].open("rb") as file, zipfile.ZipFile(file) as archive:
                 packed = any(member.compress_type for member in archive.infolist())
                 if archive.comment != _VERSION or packed:  # ours is as large as it looks
                     return None

@@ -112,7 +112,7 @@ class Cells:
 
     def pruned(self) -> Cells:
         """Return the same without names and texts that no cell has."""
-        used, columns = np.unique(self.columns, return_inverse=True)
+        used = np.flatnonzero(np.bincount(self.columns, minlength=len(self.names)))
         spelled = _spelled(self.kinds)
         said, places = np.unique(self.values[spelled], return_inverse=True)
         if len(used) == len(self.names) and len(said) == len(self.texts):
@@ -121,7 +121,7 @@ class Cells:
         values[spelled] = places
         return Cells(
             self.runs,
-            columns.astype(np.uint32),
+            np.searchsorted(used, self.columns).astype(np.uint32),
             self.kinds,
             values,
             [self.names[place] for place in used.tolist()],

@@ -95,15 +95,17 @@ class RunTable:
 
     def _fact(self, name: str) -> pl.Series:
         """Return what the runs are."""
-        plain, kind = self._ledger.plain, FACTS[name]
+        plain, documents, kind = self._ledger.plain, self._ledger.documents, FACTS[name]
         if name == "path":
             folder = os.path.join(self._root, "")
             return _texts(name, [folder + place for place in self._ledger.places])
         if name == "name":
             return _texts(name, [each or None for each in plain["name"]])
         if name == "tags":
-            tags = [each.decode() for each in self._ledger.documents[name].all()]
-            return pl.Series(name, tags, pl.String).str.json_decode(kind)
+            known: dict[bytes, int] = {}
+            which = [known.setdefault(each, len(known)) for each in documents[name].all()]
+            distinct = pl.Series(name, [each.decode() for each in known], pl.String)
+            return distinct.str.json_decode(kind).gather(which)
         if name in {"start", "end"}:
             return pl.Series(name, self._microseconds(name)).cast(kind)
         if name == "duration_seconds":
@@ -129,7 +131,9 @@ class RunTable:
     @cached_property
     def _order(self) -> npt.NDArray[np.int64]:
         """The cells by column, and by run within one."""
-        return np.argsort(self._cells.columns, kind="stable")
+        few = len(self._cells.names) <= 2**16  # then numpy sorts by digits
+        columns = self._cells.columns.astype(np.uint16) if few else self._cells.columns
+        return np.argsort(columns, kind="stable")
 
     @cached_property
     def _kinds(self) -> list[set[int]]:

@@ -34,6 +34,7 @@ _SEALED: Final = "="
 _BARE: Final = "-"
 """Begins the state of a sealed run without a configuration."""
 
+_lstat = os.lstat
 _FOLDER: Final = "{} {}"
 _NO_FOLDER: Final = "- 0"
 _DOCUMENTS: Final = frozenset([MANIFEST, CONFIG])
@@ -122,24 +123,22 @@ def look(path: str) -> Look | None:
 def is_unchanged(path: str, known: str) -> bool:
     """Tell whether a run is what it was; False also where it cannot be told."""
     kind = known[0]
+    if kind == _SEALED:  # nearly all are
+        try:
+            d, m, c = _lstat(path), _lstat(path + _MANIFEST), _lstat(path + _CONFIG)
+        except OSError:
+            return False
+        own = d.st_ino, d.st_mtime_ns, m.st_ino, m.st_size, m.st_mtime_ns
+        return known == f"{_SEALED}{hash((*own, c.st_ino, c.st_size, c.st_mtime_ns))}"
     if kind == UNSETTLED:
         return False
-    if kind not in {_SEALED, _BARE}:
-        folder, *parts = known.split("|")
-        stamp = _stamp(path)
-        if not stamp or folder != _FOLDER.format(*stamp):
-            return False
-        return known == Look(path, [part.split(" ", 1)[0] for part in parts]).state()
-    try:
-        d, m = os.lstat(path), os.lstat(path + _MANIFEST)
-        if kind == _BARE:
-            numbers = d.st_ino, d.st_mtime_ns, m.st_ino, m.st_size, m.st_mtime_ns
-            return known == f"{_BARE}{hash(numbers)}"
-        c = os.lstat(path + _CONFIG)
-    except OSError:
+    if kind == _BARE:
+        return known == Look(path, [MANIFEST, CONFIG]).sealed()
+    folder, *parts = known.split("|")
+    stamp = _stamp(path)
+    if not stamp or folder != _FOLDER.format(*stamp):
         return False
-    own = d.st_ino, d.st_mtime_ns, m.st_ino, m.st_size, m.st_mtime_ns
-    return known == f"{_SEALED}{hash((*own, c.st_ino, c.st_size, c.st_mtime_ns))}"
+    return known == Look(path, [part.split(" ", 1)[0] for part in parts]).state()
 
 
 def _stamp(path: str) -> tuple[int, ...]:
