@@ -1115,3 +1115,23 @@ def test_a_live_run_that_grows_between_two_readings_is_read_as_it_was(
         run.log({"loss": 2.0, "more": 3.0})
         assert [each["loss"].to_pylist() for each in pieces] == [[1.0]]
         assert reader.summary()["loss"].n == 2
+
+
+def test_a_run_that_is_packed_as_it_is_followed_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blackboxml.reader import following
+
+    with Run("r", log_dir=tmp_path) as run:
+        run.log({"a": 1.0})
+    reader = open_run(run.path)
+    genuine = following.Follower._journals
+
+    def late(self: Any) -> Any:
+        found = genuine(self)
+        pack(run.path)
+        return found
+
+    monkeypatch.setattr(following.Follower, "_journals", late)
+    assert list(reader.follow(timeout=0)) == []
+    assert len(list(open_run(run.path).records())) == 1

@@ -408,7 +408,13 @@ class RunReader:
             return self.records("all") if from_start else iter(())
         follower = Follower(self._directory, self.id, self._limits, self.problems)
         if not from_start:
-            follower.skip()
+            try:
+                follower.skip()
+            except FileNotFoundError:
+                self._refresh()
+                if not self.packed:
+                    raise
+                return iter(())  # packed since it was looked at: what there is was there
         return follow(follower, self._stands, poll, timeout)
 
     def _stands(self) -> tuple[bool, Iterator[Record] | None]:
