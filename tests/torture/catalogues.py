@@ -198,7 +198,7 @@ def trust_what_is_kept() -> None:
     from blackboxml.collection import catalogue
 
     genuine = catalogue.glance
-    kept: dict[Path, Any] = {}
+    kept: dict[str, Any] = {}
 
     def glance(path: str, *given: Any) -> Any:
         if path not in kept:

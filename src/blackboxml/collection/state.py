@@ -94,13 +94,9 @@ class Look:
 
     def goes_on(self, known: str) -> bool:
         """Tell whether the first file, which is a journal if there is one, is that of a state."""
-        if known[0] in {_SEALED, _BARE}:
-            return False
-        first = known.removeprefix(UNSETTLED).split("|")[1:2]
         name, numbers = next(iter(self.files.items()))
-        return bool(numbers) and [f"{name} {numbers[0]}"] == [
-            " ".join(each.split(" ")[:2]) for each in first
-        ]
+        _, _, files = known.partition("|")
+        return bool(numbers) and files.startswith(f"{name} {numbers[0]} ")
 
 
 def look(path: str) -> Look | None:

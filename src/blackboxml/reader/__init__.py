@@ -391,6 +391,7 @@ class RunReader:
         self._refresh()
         return summarise(self._pieces(view, None))
 
+    @settled
     def follow(
         self, *, from_start: bool = False, poll: float = 0.5, timeout: float | None = None
     ) -> Iterator[Record]:
@@ -404,17 +405,12 @@ class RunReader:
         """
         from blackboxml.reader.following import Follower, follow
 
+        self._refresh()
         if self.packed:
             return self.records("all") if from_start else iter(())
         follower = Follower(self._directory, self.id, self._limits, self.problems)
         if not from_start:
-            try:
-                follower.skip()
-            except FileNotFoundError:
-                self._refresh()
-                if not self.packed:
-                    raise
-                return iter(())  # packed since it was looked at: what there is was there
+            follower.skip()
         return follow(follower, self._stands, poll, timeout)
 
     def _stands(self) -> tuple[bool, Iterator[Record] | None]:
