@@ -18,7 +18,7 @@ from blackboxml import open_run
 from blackboxml.errors import TableError
 from blackboxml.model import Limits
 from blackboxml.seal import seal
-from blackboxml.seal.dataset import Dataset
+from blackboxml.seal.dataset_reader import Dataset
 from tests import histories
 from tests.histories import bits, event, header, point, write
 from tests.reader.test_reader import rich, xarray_answer
@@ -366,7 +366,7 @@ def test_a_good_file_is_not_refused(tmp_path: Path, sealed: Path, odd: Path) -> 
         good(file)
     for place in [path, *map(str, sealed.glob("*.h5")), *map(str, odd.glob("*.h5"))]:
         with Dataset(place) as dataset:
-            for name in dataset.names:
+            for name in dataset.variables:
                 dataset.read(name, slice(0, 2))
 
 
@@ -392,3 +392,25 @@ def test_a_damaged_chunk_is_found(tmp_path: Path) -> None:
         raw.write(bytes([byte[0] ^ 1]))
     with Dataset(path) as dataset, pytest.raises(TableError, match="damaged"):
         dataset.read("x", slice(0, 4))
+
+
+def test_a_file_that_cannot_be_closed_is_an_error_of_the_file_system(
+    sealed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = h5py.File.close
+
+    def fail(file: h5py.File) -> None:
+        genuine(file)
+        raise RuntimeError("Can't decrement id ref count (unable to close file)")  # as h5py does
+
+    with pytest.raises(OSError, match="unable to close"), Dataset(str(sealed / "train.h5")):
+        monkeypatch.setattr(h5py.File, "close", fail)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = str(tmp_path / "x.h5")
+    with h5py.File(path, "w", libver="latest") as file:
+        good(file)
+        file.move("x", b"\xff")
+    with pytest.raises(TableError, match="damaged"):
+        Dataset(path)

@@ -529,7 +529,7 @@ def test_a_table_that_does_not_read_back_the_same_is_not_listed(
 def test_a_dataset_that_does_not_read_back_the_same_is_not_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from blackboxml.seal.dataset import Dataset
+    from blackboxml.seal.dataset_reader import Dataset
 
     path = write(tmp_path / "run", rich())
     genuine = Dataset.read

@@ -319,6 +319,10 @@ def _note(case: Case, problem: Problem) -> Action:
     return Action("note", problem.file, (problem.rule,), text, lost={"files": 1}, lossy=True)
 
 
+_OF_JOURNALS: Final = frozenset(["BB-MAN-006", "BB-MAN-013"])
+"""Rules by which a manifest is what its journals say, as a sealer makes it."""
+
+
 def _about_manifest(case: Case, mode: str) -> Iterator[Action]:
     """Yield what is done to the manifest, the tables and the checksums."""
     lost = _lost_members(case)
@@ -328,7 +332,7 @@ def _about_manifest(case: Case, mode: str) -> Iterator[Action]:
         if problem.file == MANIFEST
         and (problem.severity == "error" or problem.rule in {"BB-MAN-013", "BB-MAN-014"})
         and re.match("BB-(MAN|LAY|LIM)", problem.rule)
-        and not (mode == "seal" and problem.rule == "BB-MAN-006")
+        and not (mode == "seal" and problem.rule in _OF_JOURNALS)
     ]
     unsettled = case.manifest["status"] == "running"
     if lost or stale or unsettled or not case.raw:

@@ -1,14 +1,12 @@
-"""A group as one netCDF-4/HDF5 file that `xarray.open_dataset` opens: written, and opened safely.
+"""A group as one netCDF-4/HDF5 file that `xarray.open_dataset` opens, and how it is written.
 
 Strategy: only what every HDF5 reader understands and what cannot be abused: chunked variables in
-the root group, deflate with shuffle and Fletcher-32, attributes of fixed length. A reader looks at
-every link, filter and declared size before it reads one value.
+the root group, deflate with shuffle and Fletcher-32, attributes of fixed length.
 """
 
 from __future__ import annotations
 
 import io
-import math
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import h5py
@@ -18,7 +16,7 @@ import pyarrow as pa
 from blackboxml.base import naming
 from blackboxml.errors import TableError
 from blackboxml.journal.table import INDEX
-from blackboxml.model import DATASET_FORMAT, LIMITS, VERSION, Limits
+from blackboxml.model import DATASET_FORMAT, VERSION
 from blackboxml.seal.chunks import Chunks
 
 if TYPE_CHECKING:
@@ -42,25 +40,15 @@ STORED: Final[dict[str, Any]] = {
 """How every variable is stored."""
 
 _DIMENSION_NAME = "This is a netCDF dimension but not a netCDF variable."
-_FILTERS = frozenset([h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32])
 _FILLS: dict[type, tuple[Any, ...]] = {
     np.float64: (float("nan"), 9.969209968386869e36, -9.969209968386869e36, 2.0**1023),
     np.int64: (-(2**63), 2**63 - 1, -(2**62), 2**62, -(2**61), 2**61),
     np.int8: (-1,),
 }
-_ATTACHMENTS = frozenset(["DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"])
-_ATTRIBUTE_BYTES = 2**20
-_PLAIN = frozenset(np.dtype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)) | {
-    np.dtype(np.float32),
-    np.dtype(np.float64),
-}
-_MOST_DIMENSIONS = 32
-_CACHE_SLOTS, _READ_SLOTS = 13, 127
-"""How many chunks of an open variable have a place: HDF5 2 takes 64 KiB to have 8,191 of them."""
+_CACHE_SLOTS = 13
+"""How many chunks of an open variable have a place."""
 
-_READ_BYTES = 2 * CHUNK_ROWS * 8
-"""How much of an open variable is kept, which is read once from begin to end."""
-
+_SCALAR = h5py.h5s.create(h5py.h5s.SCALAR)
 _REFERENCES = h5py.vlen_dtype(h5py.ref_dtype)
 _REFERRED = np.dtype(
     {
@@ -156,7 +144,7 @@ class DatasetWriter:
         variable = self._file.create_dataset(name, dtype=kind, fillvalue=fill, **self._options)
         self._columns[name] = Chunks(variable)
         if fill is not None:
-            variable.attrs.create("_FillValue", fill, dtype=kind)
+            _set(variable, "_FillValue", np.array(fill, kind))
         for attribute, text in attributes.items():
             set_text(variable, attribute, text)
         self.dimensions.attach(variable, [DIMENSION])
@@ -247,104 +235,6 @@ class _Sink(io.FileIO):
             return size or 0
 
 
-class Dataset:
-    """A dataset that was checked before a value is read.
-
-    Attributes:
-        names: The variables.
-    """
-
-    def __init__(self, path: str, limits: Limits = LIMITS) -> None:
-        """Open and check.
-
-        Raises:
-            TableError: If the file is damaged, or holds what a run's dataset must not hold.
-        """
-        try:
-            self._file = h5py.File(
-                path, "r", locking=False, rdcc_nslots=_READ_SLOTS, rdcc_nbytes=_READ_BYTES
-            )
-        except OSError as error:
-            message = f"{path} is not readable as HDF5: {error}"
-            raise TableError(message, "BB-DAT-016") from None
-        self._opened: dict[str, h5py.Dataset] = {}
-        try:
-            self.names = _check(self._file, limits)
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            self._file.close()
-            if isinstance(error, TableError):
-                raise
-            message = f"{path} is damaged: {error}"
-            raise TableError(message, "BB-DAT-016") from None
-
-    def read(self, name: str, rows: slice) -> npt.NDArray[Any]:
-        """Return rows of a variable: a part of its first dimension.
-
-        Raises:
-            TableError: If a checksum of the file is wrong.
-        """
-        try:
-            values: npt.NDArray[Any] = self._variable(name)[rows]
-        except OSError as error:
-            message = f"variable {name!r} is damaged: {error}"
-            raise TableError(message, "BB-DAT-017") from None
-        return values
-
-    def attributes(self, name: str | None = None) -> dict[str, Any]:
-        """Return the attributes of a variable, or of the file: texts and numbers.
-
-        Those by which HDF5 itself attaches scales to dimensions are left out.
-
-        Raises:
-            TableError: If one is of variable length, a reference, or too large.
-        """
-        target = self._file if name is None else self._variable(name)
-        found: dict[str, Any] = {}
-        try:
-            for key in target.attrs:
-                if key not in _ATTACHMENTS:
-                    found[key] = _read_attribute(target.attrs, key)
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-            if isinstance(error, TableError):
-                raise
-            message = f"the attributes of {name or 'the file'!r} are damaged: {error}"
-            raise TableError(message, "BB-DAT-016") from None
-        return found
-
-    def _variable(self, name: str) -> h5py.Dataset:
-        """Return a variable, opened once."""
-        found = self._opened.get(name)
-        if found is None:
-            found = self._opened[name] = self._file[name]
-        return found
-
-    @property
-    def file(self) -> h5py.File:
-        """The file, for what is neither a value nor an attribute."""
-        return self._file
-
-    def shape_of(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a variable."""
-        return tuple(self._variable(name).shape)
-
-    def type_of(self, name: str) -> str:
-        """Return the type of a variable, as numpy names it."""
-        return str(self._variable(name).dtype)
-
-    def __enter__(self) -> Self:
-        """Return the dataset."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._file.close()
-
-
 def variables(group: GroupSchema) -> dict[Key, str]:
     """Return the variable name of each column of a group."""
     columns = group.columns()
@@ -421,103 +311,44 @@ class Dimensions:
 
     def attach(self, variable: h5py.Dataset, names: Sequence[str]) -> None:
         """Say along which dimensions a variable runs."""
-        scales = np.empty(len(names), object)
+        scales = np.empty(len(names), _REFERENCES)
         for axis, name in enumerate(names):
             scales[axis] = np.array([self._scales[name].ref], h5py.ref_dtype)
             self._attached[name].append((variable.ref, axis))
-        variable.attrs.create("DIMENSION_LIST", scales, dtype=_REFERENCES)
+        _set(variable, "DIMENSION_LIST", scales)
 
     def close(self) -> None:
         """Write down which variables are attached to each dimension."""
         for name, attached in self._attached.items():
             if attached:
                 listed = np.array(attached, _REFERRED)
-                self._scales[name].attrs.create("REFERENCE_LIST", listed)
+                _set(self._scales[name], "REFERENCE_LIST", listed)
 
 
 def set_text(target: Any, name: str, text: str) -> None:
-    """Set a text of fixed length."""
+    """Set a text of fixed length, which a new object does not have yet."""
     data = text.encode() or b"\0"
-    target.attrs.create(name, data, dtype=h5py.string_dtype("utf-8", len(data)))
+    kind = h5py.h5t.C_S1.copy()
+    kind.set_size(len(data))
+    kind.set_cset(h5py.h5t.CSET_UTF8)
+    kind.set_strpad(h5py.h5t.STR_NULLPAD)
+    _set(target, name, np.array(data, f"S{len(data)}"), kind)
 
 
-def _read_attribute(attributes: Any, key: str) -> Any:
-    """Return an attribute of fixed size: a text, or an array of numbers."""
-    identity = attributes.get_id(key)
-    kind = identity.get_type()
-    text = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
-    number = isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID)
-    if not text and not number:
-        message = f"the attribute {key!r} is neither a text of fixed length nor numbers"
-        raise TableError(message, "BB-DAT-012")
-    if identity.get_storage_size() > _ATTRIBUTE_BYTES:
-        message = f"the attribute {key!r} has {identity.get_storage_size():,} bytes"
-        raise TableError(message, "BB-LIM-005")
-    value = attributes[key]
-    if text:
-        return value.decode() if isinstance(value, bytes) else str(value)
-    return value
+def _set(
+    target: Any, name: str, value: npt.NDArray[Any], kind: h5py.h5t.TypeID | None = None
+) -> None:
+    """Set an attribute that a new object does not have yet.
 
+    h5py's mapping would look for one first, write under another name, and rename it.
 
-def _check(file: Any, limits: Limits) -> list[str]:
-    """Return the variables of a file after looking at everything that could do harm."""
-    if len(file) > limits.metric_names:
-        message = f"{file.filename} holds {len(file):,} objects"
-        raise TableError(message, "BB-LIM-005")
-    _check_attributes("/", file)
-    names = []
-    declared = 0
-    for name in file:
-        link = file.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            message = f"{name!r} is a link to another place; it is not followed"
-            raise TableError(message, "BB-DAT-012")
-        if file.get(name, getclass=True) is not h5py.Dataset:
-            message = f"{name!r} is not a variable"
-            raise TableError(message, "BB-DAT-012")
-        variable = file[name]
-        declared += _check_variable(name, variable)
-        if declared > limits.table_bytes:
-            message = f"it declares {declared:,} bytes, a reader accepts {limits.table_bytes:,}"
-            raise TableError(message, "BB-LIM-005")
-        _check_attributes(name, variable)
-        names.append(name)
-    return names
-
-
-def _check_variable(name: str, variable: Any) -> int:
-    """Return how many bytes reading a variable may take.
-
-    Raises:
-        TableError: If it reads other files, runs a plug-in, or is not plain numbers.
+    Args:
+        target: A variable, or the file.
+        name: The attribute.
+        value: A number, or numbers or references.
+        kind: The type, if it is not that of the value.
     """
-    creation = variable.id.get_create_plist()
-    if variable.is_virtual or variable.external:
-        message = f"{name!r} keeps its values outside the file"
-        raise TableError(message, "BB-DAT-012")
-    if variable.chunks is None:
-        message = f"{name!r} does not keep its values in chunks"
-        raise TableError(message, "BB-DAT-011")
-    filters = {creation.get_filter(index)[0] for index in range(creation.get_nfilters())}
-    if filters != _FILTERS:
-        message = f"{name!r} has the filters {sorted(filters)}, wanted {sorted(_FILTERS)}"
-        raise TableError(message, "BB-DAT-011")
-    if variable.dtype not in _PLAIN:
-        message = f"{name!r} is of type {variable.dtype}"
-        raise TableError(message, "BB-DAT-007" if variable.dtype.kind in "biuf" else "BB-DAT-012")
-    if not 1 <= variable.ndim <= _MOST_DIMENSIONS:
-        message = f"{name!r} has the shape {variable.shape}, wanted 1 to {_MOST_DIMENSIONS}"
-        raise TableError(message, "BB-DAT-004")
-    lengths = map(max, variable.shape, variable.chunks)
-    return math.prod(map(int, lengths)) * int(variable.dtype.itemsize)
-
-
-def _check_attributes(name: str, target: Any) -> None:
-    """Refuse attributes that hold more than texts of fixed length and numbers."""
-    for key in target.attrs:
-        kind = target.attrs.get_id(key).get_type()
-        text = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
-        number = isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID)
-        if not (text or number or key in _ATTACHMENTS):
-            message = f"the attribute {key!r} of {name!r} is neither a fixed text nor a number"
-            raise TableError(message, "BB-DAT-012")
+    space = h5py.h5s.create_simple(value.shape) if value.shape else _SCALAR
+    stored = kind or h5py.h5t.py_create(value.dtype, logical=True)
+    attribute = h5py.h5a.create(target.id, name.encode(), stored, space)
+    attribute.write(value, mtype=kind or h5py.h5t.py_create(value.dtype))

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from blackboxml.media.placement import Placed, Variable
-    from blackboxml.seal.dataset import Dataset, DatasetWriter
+    from blackboxml.seal.dataset import DatasetWriter
+    from blackboxml.seal.dataset_reader import Dataset
 
 _CHUNK_BYTES: Final = 2**20
 _BATCH_BYTES: Final = 2**22

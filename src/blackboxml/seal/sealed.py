@@ -27,7 +27,6 @@ from blackboxml.media.series import MOST_BYTES, decoded_size, select
 from blackboxml.model import LIMITS, Limits, Rewind
 from blackboxml.seal.dataset import (
     COORDINATES,
-    Dataset,
     DatasetWriter,
     choose_fill,
     fill_candidates,
@@ -35,6 +34,7 @@ from blackboxml.seal.dataset import (
 )
 from blackboxml.seal.dataset import filled as filled_column
 from blackboxml.seal.dataset import variables as variable_names
+from blackboxml.seal.dataset_reader import Dataset
 from blackboxml.seal.dataset_series import compare_series, write_series
 
 if TYPE_CHECKING:

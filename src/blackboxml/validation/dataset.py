@@ -12,7 +12,8 @@ from blackboxml import published
 from blackboxml.errors import TableError
 from blackboxml.journal.table import INDEX
 from blackboxml.model import DATASET_FORMAT, VERSION
-from blackboxml.seal.dataset import COORDINATES, DIMENSION, Dataset, filled, variables
+from blackboxml.seal.dataset import COORDINATES, DIMENSION, filled, variables
+from blackboxml.seal.dataset_reader import Dataset
 from blackboxml.validation.netcdf import (
     check_bounds,
     check_dimensions,
@@ -78,23 +79,23 @@ class _Check:
         if not self._check_version():
             return
         self._check_root()
-        file = self._dataset.file
         self._held.place(self._group.name, files, spill, self._report)
         series = self._held.variables
         axes: dict[str, tuple[str, ...]]
         axes = dict.fromkeys((*COORDINATES, *self._variables.values()), (DIMENSION,))
         axes |= {name: variable.dims for name, variable in series.items()}
-        there = {name: dims for name, dims in axes.items() if name in self._dataset.names}
+        there = {name: dims for name, dims in axes.items() if name in self._dataset.variables}
         known = self._held.names | self._held.unknown
-        check_dimensions(file, there, known, self._report)
-        check_bounds(file, self._report)
+        check_dimensions(self._dataset, there, known, self._report)
+        check_bounds(self._dataset.file, self._report)
         rows = sum(
             files.effective(table).num_rows for table in spill.tables(self._group, files.schema)
         )
         if not self._check_variables(rows):
             return
         sound = self._held.check(self._report)
-        check_texts(file, [*self._variables.values(), *(series if sound else ())], self._report)
+        named = [*self._variables.values(), *(series if sound else ())]
+        check_texts(self._dataset, named, self._report)
         fills = self._check_fills(files)
         if fills is not None and self._subject.asks(*_VALUES):
             self._compare(files, spill, fills)
@@ -102,7 +103,7 @@ class _Check:
                 self._held.compare(self._report)
             scan_chunks(self._dataset, self._held.unknown, _BATCH_ROWS)
         elif self._subject.asks("BB-DAT-017"):
-            scan_chunks(self._dataset, self._dataset.names, _BATCH_ROWS)
+            scan_chunks(self._dataset, self._dataset.variables, _BATCH_ROWS)
 
     def _report(
         self,
@@ -119,7 +120,7 @@ class _Check:
 
     def _check_version(self) -> bool:
         """Tell whether a dataset is of a version that may be judged."""
-        version = plain_text(self._dataset.attributes().get("version"))
+        version = plain_text(self._dataset.attributes.values.get("version"))
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
             return True  # the root says what is wrong with it
         if version.partition(".")[0] != VERSION.partition(".")[0]:
@@ -135,7 +136,7 @@ class _Check:
         sealed = self._subject.sealed or {}
         wanted = {**_ROOT, "run_id": sealed["id"], "run_name": sealed["name"]}
         wanted["group"] = self._group.name
-        found = self._dataset.attributes()
+        found = self._dataset.attributes.values
         for key, text in wanted.items():
             if key == "version" and str(found.get(key, "")).startswith("1."):
                 continue
@@ -147,7 +148,8 @@ class _Check:
         """Tell whether the variables are those of the table, along all rows that count."""
         names = [DIMENSION, *COORDINATES, *self._variables.values()]
         of_series = self._held.names | self._held.unknown
-        found = [each for each in self._dataset.names if each in names or each not in of_series]
+        there = self._dataset.variables
+        found = [each for each in there if each in names or each not in of_series]
         if DIMENSION not in found:
             return False  # said already
         if missing := [name for name in COORDINATES if name not in found]:
@@ -164,12 +166,11 @@ class _Check:
             types[name] = _TYPES[self._group.type_of(key)]
         valid = True
         for name in found:
-            shape = self._dataset.shape_of(name)
+            shape, kind = there[name].shape, str(there[name].dtype)
             if shape != (rows,):
                 self._report("BB-DAT-002", f"has the shape {shape}, wanted ({rows},)", name)
                 valid = False
-            if name in types and self._dataset.type_of(name) != types[name]:
-                kind = self._dataset.type_of(name)
+            if name in types and kind != types[name]:
                 rule = "BB-DAT-005" if name in COORDINATES else "BB-DAT-007"
                 self._report(rule, f"is {kind}, wanted {types[name]}", name)
                 valid = False
@@ -181,7 +182,8 @@ class _Check:
         said = files.entry()["metrics"]
         valid = True
         for key, name in self._variables.items():
-            found = self._dataset.attributes(name)
+            variable = self._dataset.variables[name]
+            found = variable.attributes.values
             check_labels(name, key, found, said[key[0]], self._report)
             whole = self._group.type_of(key) == pa.bool_() and key not in files.fills
             if whole != (plain_text(found.get("dtype")) == "bool"):
@@ -189,7 +191,7 @@ class _Check:
                 self._report("BB-DAT-007", message, name)
             if "_FillValue" in found:
                 fill = np.asarray(found["_FillValue"])
-                if fill.size != 1 or str(fill.dtype) != self._dataset.type_of(name):
+                if fill.size != 1 or fill.dtype != variable.dtype:
                     self._report("BB-DAT-010", f"_FillValue is {found['_FillValue']!r:.80}", name)
                     valid = False
                 else:

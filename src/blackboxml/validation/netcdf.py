@@ -13,11 +13,13 @@ import h5py
 import numpy as np
 
 from blackboxml.seal.dataset import COORDINATES, DIMENSION
+from blackboxml.seal.dataset_reader import DIMENSION_LIST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from blackboxml.journal.table import Key
+    from blackboxml.seal.dataset_reader import Attributes, Dataset, Stored
 
 
 class Report(Protocol):
@@ -35,67 +37,79 @@ class Report(Protocol):
 
 
 _NO_VARIABLE: Final = b"This is a netCDF dimension but not a netCDF variable."
-_LIST: Final = "REFERENCE_LIST"
-_ATTACHED: Final = "DIMENSION_LIST"
+_LIST, _NAME = b"REFERENCE_LIST", b"NAME"
 _LONGEST: Final = 2**24
 _ENTRY_BYTES: Final = 16
 _AXIS_OFFSET: Final = 8
 _AXIS_BYTES: Final = 4
 _LATEST_SUPERBLOCK: Final = 2
-_TEXTS: Final = ("metric", "statistic", "coordinates", "units", "long_name", "dtype", "medium")
-_ROOT_TEXTS: Final = ("format", "version", "run_id", "run_name", "group")
+_TEXTS: Final = frozenset(
+    ["metric", "statistic", "coordinates", "units", "long_name", "dtype", "medium"]
+)
+_ROOT_TEXTS: Final = frozenset(["format", "version", "run_id", "run_name", "group"])
 
 
 def check_dimensions(
-    file: h5py.File, axes: Mapping[str, Sequence[str]], known: Collection[str], report: Report
+    dataset: Dataset, axes: Mapping[str, Sequence[str]], known: Collection[str], report: Report
 ) -> None:
     """Check that the dimensions are what they should be, and that each axis is attached to its own.
 
     Args:
-        file: The dataset.
+        dataset: The dataset.
         axes: Names of the dimensions of each variable.
         known: Dimensions that may be there besides.
         report: Takes what is found.
     """
-    if DIMENSION not in file:
+    if DIMENSION not in dataset.variables:
         report("BB-DAT-004", f"there is no dimension {DIMENSION}", None)
         return
     wanted = {DIMENSION, *(dimension for dims in axes.values() for dimension in dims)}
-    objects = {name: file[name] for name in file}
-    scales = {name for name, each in objects.items() if h5py.h5ds.is_scale(each.id)}
-    if not wanted <= scales <= wanted | set(known):
+    scales = {name: each for name, each in dataset.variables.items() if each.is_scale}
+    if not wanted <= scales.keys() <= wanted | set(known):
         found, said = ", ".join(sorted(scales)), ", ".join(sorted(wanted))
         report("BB-DAT-004", f"the dimension scales are {found:.200}, wanted {said:.200}", None)
         return
     attached = {}
-    for name in scales:
-        label = objects[name].attrs.get("NAME", b"")
-        if not (isinstance(label, bytes) and label.startswith(_NO_VARIABLE)):
+    for name, scale in scales.items():
+        if not _label(scale).startswith(_NO_VARIABLE):
             report("BB-DAT-004", "is a dimension with values of its own", name)
-        attached[name] = _attached(objects[name])
-    for name, variable in objects.items():
+        attached[name] = _attached(scale)
+    for name, variable in dataset.variables.items():
         if name in scales:
             continue
-        address = h5py.h5o.get_info(variable.id).addr
-        for axis in range(variable.ndim):
+        for axis in range(len(variable.shape)):
             allowed: Collection[str] = scales
             if name in axes:
                 allowed = axes[name][axis : axis + 1]
             listed = [attached[dimension] for dimension in allowed]
-            there = any(each is None or (address, axis) in each for each in listed)
-            if not there or _ATTACHED not in variable.attrs:
+            there = any(each is None or (variable.address, axis) in each for each in listed)
+            if not there or DIMENSION_LIST not in variable.attributes.attachments:
                 where = ", ".join(sorted(allowed))
                 report("BB-DAT-004", f"is not attached to {where:.200}", name)
 
 
-def _attached(scale: h5py.Dataset) -> set[tuple[int, int]] | None:
+def _label(scale: Stored) -> bytes:
+    """Return what a scale says that it is; nothing unless that is one text of fixed length."""
+    if _NAME.decode() not in scale.attributes.attachments:
+        return b""
+    label = h5py.h5a.open(scale.id, _NAME)
+    kind = label.get_type()
+    plain = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+    if not plain or label.shape or label.get_storage_size() > _LONGEST:
+        return b""
+    value = np.empty((), label.dtype)
+    label.read(value)
+    return bytes(value[()])
+
+
+def _attached(scale: Stored) -> set[tuple[int, int]] | None:
     """Return the axes that are attached to a scale; None if they are listed otherwise.
 
     An entry is the address of a variable, of 8 bytes, then the number of the dimension, of 4.
     """
-    if _LIST not in scale.attrs:
+    if _LIST.decode() not in scale.attributes.attachments:
         return set()
-    entries = scale.attrs.get_id(_LIST)
+    entries = h5py.h5a.open(scale.id, _LIST)
     kind = entries.get_type()
     plain = isinstance(kind, h5py.h5t.TypeCompoundID) and kind.get_nmembers() > 1
     if not plain or kind.get_size() != _ENTRY_BYTES or kind.get_member_offset(0) != 0:
@@ -128,23 +142,16 @@ def check_bounds(file: h5py.File, report: Report) -> None:
         report("BB-DAT-013", message, None, severity="warning")
 
 
-def check_texts(file: h5py.File, names: Iterable[str], report: Report) -> None:
+def check_texts(dataset: Dataset, names: Iterable[str], report: Report) -> None:
     """Check that texts are scalar, of fixed length and marked as UTF-8."""
-    places = [(None, file, _ROOT_TEXTS), *((name, file[name], _TEXTS) for name in names)]
-    for name, target, texts in places:
-        for key in target.attrs:
-            if key not in texts:
-                continue
-            attribute = target.attrs.get_id(key)
-            kind = attribute.get_type()
-            if not (
-                isinstance(kind, h5py.h5t.TypeStringID)
-                and not kind.is_variable_str()
-                and kind.get_cset() == h5py.h5t.CSET_UTF8
-                and attribute.get_space().get_simple_extent_type() == h5py.h5s.SCALAR
-            ):
-                message = f"{key!r} is not one text of fixed length in UTF-8"
-                report("BB-DAT-014", message, name)
+    variables = dataset.variables
+    places: list[tuple[str | None, Attributes, frozenset[str]]]
+    places = [(None, dataset.attributes, _ROOT_TEXTS)]
+    places += [(name, variables[name].attributes, _TEXTS) for name in names]
+    for name, found, texts in places:
+        for key in found.values.keys() & texts - found.texts:
+            message = f"{key!r} is not one text of fixed length in UTF-8"
+            report("BB-DAT-014", message, name)
 
 
 def check_labels(

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import h5py
-
 from blackboxml.errors import FormatError
 from blackboxml.media.placement import DRAW, dimensions, place_series
 from blackboxml.media.series import find_series
@@ -17,7 +15,7 @@ from blackboxml.seal.dataset_series import batches, differing
 from blackboxml.validation.netcdf import plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
     import numpy.typing as npt
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from blackboxml.media.placement import Placed, Variable
     from blackboxml.media.series import Series
     from blackboxml.seal import Spill
-    from blackboxml.seal.dataset import Dataset
+    from blackboxml.seal.dataset_reader import Dataset
     from blackboxml.seal.sealed import GroupFiles
     from blackboxml.validation.netcdf import Report
     from blackboxml.validation.subject import Subject
@@ -57,8 +55,8 @@ class Held:
         self._dataset = dataset
         self._columns = columns
         self._media: dict[str, str] = {}
-        for name in dataset.names:
-            medium = plain_text(dataset.attributes(name).get("medium"))
+        for name, variable in dataset.variables.items():
+            medium = plain_text(variable.attributes.values.get("medium"))
             if name not in columns and isinstance(medium, str):
                 self._media[name] = medium
 
@@ -72,7 +70,7 @@ class Held:
         found = find_series(*given, limits=limits, group=group, verify=verify, damaged=damaged)
         wanted = set(self._media.values())
         if lost := wanted & damaged:
-            self.unknown = set(self._dataset.names) - {DRAW, *self._columns}
+            self.unknown = self._dataset.variables.keys() - {DRAW, *self._columns}
             why = f"a file of {min(lost)!r:.80} is missing or damaged"
             self._subject.skip(why, *STRUCTURE, VALUES)
             return
@@ -86,8 +84,8 @@ class Held:
                 report("BB-DAT-019", message, name)
         self.unknown = self._media.keys() - wanted_names
         if self.unknown:
-            file = self._dataset.file
-            scales = {name for name in file if h5py.h5ds.is_scale(file[name].id)}
+            every = self._dataset.variables.items()
+            scales = {name for name, each in every if each.is_scale}
             self.unknown |= scales - wanted_names - {DRAW}
 
     @property
@@ -107,22 +105,23 @@ class Held:
         """Tell whether each variable is there, and of the right shape; check what it says."""
         valid = True
         for name, variable in self.variables.items():
-            if name not in self._dataset.names:
+            found = self._dataset.variables.get(name)
+            if found is None:
                 medium = variable.attributes["medium"]
                 report("BB-DAT-019", f"there is no such variable of {medium!r:.80}", name)
                 valid = False
                 continue
-            shape, kind = self._dataset.shape_of(name), self._dataset.type_of(name)
-            if shape != variable.shape or kind != str(variable.dtype):
+            shape, kind = found.shape, found.dtype
+            if shape != variable.shape or kind != variable.dtype:
                 wanted = f"{variable.dtype} of shape {variable.shape}"
                 report("BB-DAT-020", f"is {kind} of shape {shape}, wanted {wanted}", name)
                 valid = False
-            self._check_labels(variable, report)
+            self._check_labels(variable, found.attributes.values, report)
         return valid
 
-    def _check_labels(self, variable: Variable, report: Report) -> None:
+    @staticmethod
+    def _check_labels(variable: Variable, found: Mapping[str, Any], report: Report) -> None:
         """Check the attributes of a variable."""
-        found = self._dataset.attributes(variable.name)
         for key in ("medium", "coordinates", "dtype"):
             text, wanted = plain_text(found.get(key)), variable.attributes.get(key)
             if text != wanted:
@@ -171,7 +170,7 @@ def scan_chunks(dataset: Dataset, names: Iterable[str], most: int) -> None:
         TableError: If one does not decode, or its checksum is wrong.
     """
     for name in names:
-        length, *rest = dataset.shape_of(name)
+        length, *rest = dataset.variables[name].shape
         size = 1
         for each in rest:
             size *= each

@@ -60,8 +60,12 @@ def batches(file: pq.ParquetFile, columns: list[str] | None = None) -> Iterator[
 
     Row group by row group: the library keeps what it has read of a file until it is through.
     """
+    metadata = file.metadata
+    many = metadata.num_rows * metadata.num_columns > _BATCH_ROWS
     for place in range(file.num_row_groups):
-        yield from file.iter_batches(_BATCH_ROWS, row_groups=[place], columns=columns)
+        yield from file.iter_batches(
+            _BATCH_ROWS, row_groups=[place], columns=columns, use_threads=many
+        )
 
 
 def check_table(
