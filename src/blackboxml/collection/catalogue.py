@@ -20,6 +20,7 @@ from blackboxml.collection.cache import Cache
 from blackboxml.collection.entry import LIVE, Entry, Facts
 from blackboxml.collection.glance import glance
 from blackboxml.collection.ledger import Ledger
+from blackboxml.collection.scout import Scout
 from blackboxml.collection.tally import series
 from blackboxml.errors import BlackboxError
 from blackboxml.manifest.status import Watch
@@ -113,7 +114,8 @@ class Catalogue:
             order: list[int] = []
             fresh: list[Entry] = []
             found: list[int | Entry] = []
-            self._walk(str(self.root), "", before, found)
+            with Scout(str(self.root), before.places) as scout:
+                self._walk(str(self.root), "", before, scout, found)
             for entry in map(self._measured, found) if extremes else found:
                 if isinstance(entry, int):
                     order.append(entry)
@@ -152,7 +154,9 @@ class Catalogue:
                 self.refresh()
             return self._ledger or Ledger()
 
-    def _walk(self, folder: str, relative: str, before: Ledger, found: list[int | Entry]) -> None:
+    def _walk(
+        self, folder: str, relative: str, before: Ledger, scout: Scout, found: list[int | Entry]
+    ) -> None:
         """Add the runs below a folder, in byte order, links not followed.
 
         Each is a row of what was known before, or an entry if that does not hold any more.
@@ -170,10 +174,14 @@ class Catalogue:
         for name in names:
             place, path = relative + name, f"{folder}/{name}"
             row = rows.get(place)
-            if row is not None and place not in looked and states.is_unchanged(path, known[row]):
+            if (
+                row is not None
+                and place not in looked
+                and scout.is_unchanged(row, path, known[row])
+            ):
                 found.append(row)
             elif (run := self._visit(place, path, before)) is None:
-                self._walk(path, place + "/", before, found)
+                self._walk(path, place + "/", before, scout, found)
             else:
                 found.append(run)
 

@@ -17,6 +17,7 @@ import os
 from typing import Final
 
 from blackboxml.base import naming
+from blackboxml.collection.fingerprint import fingerprint
 from blackboxml.model import CONFIG, MANIFEST
 
 UNSETTLED: Final = "?"
@@ -28,18 +29,15 @@ _STEM: Final = "metrics"
 _FIRST: Final = naming.journal_name(0, 0)
 """The only journal of most runs."""
 
-_SEALED: Final = "="
+SEALED: Final = "="
 """Begins the state of a sealed run."""
 
 _BARE: Final = "-"
 """Begins the state of a sealed run without a configuration."""
 
-_lstat = os.lstat
 _FOLDER: Final = "{} {}"
 _NO_FOLDER: Final = "- 0"
 _DOCUMENTS: Final = frozenset([MANIFEST, CONFIG])
-_MANIFEST: Final = f"/{MANIFEST}"
-_CONFIG: Final = f"/{CONFIG}"
 
 
 class Look:
@@ -77,7 +75,7 @@ class Look:
         manifest, config = self.files[MANIFEST], self.files[CONFIG]
         if not self.folder or not manifest:  # it went away
             return UNSETTLED
-        kind = _SEALED if config else _BARE
+        kind = SEALED if config else _BARE
         return f"{kind}{hash((*self.folder, *manifest, *config))}"
 
     def journal_sizes(self) -> dict[str, int]:
@@ -119,13 +117,11 @@ def look(path: str) -> Look | None:
 def is_unchanged(path: str, known: str) -> bool:
     """Tell whether a run is what it was; False also where it cannot be told."""
     kind = known[0]
-    if kind == _SEALED:  # nearly all are
+    if kind == SEALED:  # nearly all are
         try:
-            d, m, c = _lstat(path), _lstat(path + _MANIFEST), _lstat(path + _CONFIG)
+            return known == f"{SEALED}{fingerprint(path)}"
         except OSError:
             return False
-        own = d.st_ino, d.st_mtime_ns, m.st_ino, m.st_size, m.st_mtime_ns
-        return known == f"{_SEALED}{hash((*own, c.st_ino, c.st_size, c.st_mtime_ns))}"
     if kind == UNSETTLED:
         return False
     if kind == _BARE:
