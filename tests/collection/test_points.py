@@ -60,6 +60,8 @@ def test_the_points_are_those_of_the_runs(
         assert "2 run(s) cannot be read" in said
         assert str(root / "damaged") in said
         assert str(root / "foreign") in said
+    for rows in range(found.height + 1):
+        assert_frame_equal(scan.head(rows).collect(), found.head(rows))
     whole = short(root)
     for columns in (["run"], ["path", "run"], ["b"], ["rank"]):
         assert_frame_equal(scan.select(columns).collect(), whole.select(columns))

@@ -36,6 +36,7 @@ MAX_ORDINAL: Final = 2**31 - 1
 _RESERVED_COLUMN = re.compile(r"(?:step|time|attempt|rank|seq|draw)_*")
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_JOURNAL = re.compile(r"(metrics|media)(?:\.r([1-9][0-9]{0,9}))?(?:\.([1-9][0-9]{0,9}))?\.jsonl")
 _OWN_STEM = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _ENDS_LIKE_A_DIGEST = re.compile(r".*-[0-9A-Fa-f]{8}")
 _TAKEN_STEMS = frozenset(
@@ -250,13 +251,10 @@ def parse_journal_name(filename: str, stem: JournalStem = "metrics") -> tuple[in
         filename: Name of the file, without its directory.
         stem: What the journal holds.
     """
-    found = re.fullmatch(
-        rf"{re.escape(stem)}(?:\.r([1-9][0-9]{{0,9}}))?(?:\.([1-9][0-9]{{0,9}}))?\.jsonl",
-        filename,
-    )
-    if found is None:
+    found = _JOURNAL.fullmatch(filename)
+    if found is None or found[1] != stem:
         return None
-    rank, ordinal = int(found[1] or 0), int(found[2] or 0)
+    rank, ordinal = int(found[2] or 0), int(found[3] or 0)
     return (rank, ordinal) if max(rank, ordinal) <= MAX_ORDINAL else None
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from polars.io.plugins import register_io_source
@@ -43,6 +44,18 @@ _ROWS: Final = 100_000
 _MOST_NAMED: Final = 5
 _LARGE_CELLS: Final = 2**23
 """Cells of a table from which on it is read piece by piece."""
+
+
+class _Piece(NamedTuple):
+    """Points of a run, with its id and its directory."""
+
+    table: pa.Table
+    run: str
+    path: str
+
+    def head(self, rows: int) -> _Piece:
+        """Return the first of the points."""
+        return self._replace(table=self.table.slice(0, rows))
 
 
 class PointTable:
@@ -107,25 +120,25 @@ class PointTable:
         for part in _conditions(where):
             if set(part.meta.root_names()) <= OWN.keys():
                 runs = runs.filter(part)
-        left, waiting = rows, list[pl.DataFrame]()
+        left, waiting, count = rows, list[_Piece](), 0
         failed: dict[str, str] = {}
         try:
             for piece in self._pieces(runs, wanted, failed):
-                waiting.append(piece if left is None else piece.head(left))
-                if left is not None:
-                    left -= len(waiting[-1])
-                if sum(map(len, waiting)) >= (batch or _ROWS) or left == 0:
-                    yield _together(waiting, where)
-                    waiting.clear()
+                waiting.append(piece if left is None else piece.head(left - count))
+                count += waiting[-1].table.num_rows
+                if count >= (batch or _ROWS) or count == left:
+                    yield self._frame(waiting, wanted, where)
+                    left = None if left is None else left - count
+                    waiting, count = [], 0
                 if left == 0:
                     return
-            yield _together([pl.DataFrame(schema=self.schema).select(wanted), *waiting], where)
+            yield self._frame(waiting, wanted, where)
         finally:
             _tell(failed)
 
     def _pieces(
         self, runs: pl.DataFrame, wanted: Sequence[str], failed: dict[str, str]
-    ) -> Iterator[pl.DataFrame]:
+    ) -> Iterator[_Piece]:
         """Yield the points of runs.
 
         Args:
@@ -139,26 +152,24 @@ class PointTable:
             elif row in self._has:
                 try:
                     for table in self._tables(open_run(path), wanted):
-                        yield self._frame(table, run, path, wanted)
+                        yield _Piece(table, run, path)
                 except (BlackboxError, OSError, KeyError) as error:
                     failed[path] = str(error)
 
-    def _frame(self, table: pa.Table, run: str, path: str, wanted: Sequence[str]) -> pl.DataFrame:
-        """Return points of a run as a query gets them."""
-        own = {"run": run, "path": path}
-        there = table.column_names
-        return (
-            pl.DataFrame(table)
-            .with_columns(
-                pl.lit(own.get(name), self.schema[name]).alias(name)
-                for name in wanted
-                if name not in there
-            )
-            .select(wanted)
-        )
+    def _frame(
+        self, pieces: Sequence[_Piece], wanted: Sequence[str], where: pl.Expr | None
+    ) -> pl.DataFrame:
+        """Return pieces as a query gets them, without the rows that do not count."""
+        if not pieces:
+            return pl.DataFrame(schema=self.schema).select(wanted)
+        frame = pl.DataFrame(pa.concat_tables(each.table for each in pieces))
+        rows = np.repeat(np.arange(len(pieces)), [each.table.num_rows for each in pieces])
+        own = [pl.Series(name, [getattr(each, name) for each in pieces]) for name in OWN]
+        frame = frame.with_columns(each.gather(rows) for each in own).select(wanted)
+        return frame if where is None else frame.filter(where)
 
     def _tables(self, reader: RunReader, wanted: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield the points of a run with the columns that are wanted, or more.
+        """Yield the points of a run with the columns that are wanted, null where it has none.
 
         Raises:
             BlackboxError: If it cannot be read.
@@ -168,37 +179,43 @@ class PointTable:
         metrics = [metric for metric, column in self._names.items() if column in wanted]
         if not reader.sealed:
             table = reader.arrow(self._group)
-            yield self._conform(table, index, _metric_columns(table, metrics))
+            yield self._conform(table, index, metrics, _metric_columns(table, metrics))
             return
         said = reader.manifest["groups"][self._group]
         there = [metric for metric in metrics if metric in said["metrics"]]
         own = {metric: said["metrics"][metric]["column"] for metric in there}
         if said["rows"] * len(said["metrics"]) < _LARGE_CELLS:
             table = reader.arrow(self._group, columns=[*index, *own.values()])
-            yield self._conform(table, index, own)
+            yield self._conform(table, index, metrics, own)
             return
         for piece in reader.pieces(self._group):
-            yield self._conform(piece, index, own)
+            yield self._conform(piece, index, metrics, own)
 
-    def _conform(self, table: pa.Table, index: list[str], own: dict[str, str]) -> pa.Table:
+    def _conform(
+        self, table: pa.Table, index: list[str], metrics: list[str], own: dict[str, str]
+    ) -> pa.Table:
         """Return a table with the columns and types that were promised.
 
         Args:
             table: Points of a run.
             index: Columns that stay as they are.
-            own: Its columns by metric.
+            metrics: The metrics that are wanted.
+            own: Its columns, of those metrics that it has.
 
         Raises:
             TableError: If a column has a wider type than its metric had in any run before.
         """
         arrays = {name: table.column(name) for name in index}
-        for metric, column in self._names.items():
-            if metric in own:
-                array, kind = table.column(own[metric]), _ARROW[str(self.schema[column])]
-                if _WIDTH.index(array.type) > _WIDTH.index(kind):
-                    message = f"{metric!r} has become {array.type} in the meantime: scan again"
-                    raise TableError(message)
-                arrays[column] = array.cast(kind, safe=False)
+        for metric in metrics:
+            kind = _ARROW[str(self.schema[self._names[metric]])]
+            if metric not in own:
+                arrays[self._names[metric]] = pa.nulls(table.num_rows, kind)
+                continue
+            array = table.column(own[metric])
+            if _WIDTH.index(array.type) > _WIDTH.index(kind):
+                message = f"{metric!r} has become {array.type} in the meantime: scan again"
+                raise TableError(message)
+            arrays[self._names[metric]] = array.cast(kind, safe=False)
         return pa.table(arrays)
 
 
@@ -238,12 +255,6 @@ def _conditions(where: pl.Expr | None) -> list[pl.Expr]:
             if (left & right).meta.eq(where):
                 return [*_conditions(left), *_conditions(right)]
     return [where]
-
-
-def _together(frames: Sequence[pl.DataFrame], where: pl.Expr | None) -> pl.DataFrame:
-    """Return frames as one, without the rows that do not count."""
-    frame = pl.concat(frames)
-    return frame if where is None else frame.filter(where)
 
 
 def _tell(failed: dict[str, str]) -> None:

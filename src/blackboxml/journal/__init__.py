@@ -109,7 +109,7 @@ def parse(line: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(line)
         # A repeated key leaves a colon over; the json module then tells which key it is.
-        if not _is_plain_point(document, line) and (
+        if not (_is_plain_point(document, line) or _is_spelled_so(document, line)) and (
             not isinstance(document, dict)
             or line.count(b":") != _colons(document)
             or b"\\u003" in line  # an escaped colon would make up for a repeated key
@@ -402,6 +402,15 @@ def _is_plain_point(document: object, line: bytes) -> bool:
         type(value) is float and not -_FLOAT_INT64 < value < _FLOAT_INT64
         for value in metrics.values()
     )
+
+
+def _is_spelled_so(document: object, line: bytes) -> bool:
+    """Tell whether JSON is spelled as this library spells it: then nothing in it is lost."""
+    option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if line[-1:] == b"\n" else 0
+    try:
+        return orjson.dumps(document, option=option) == line
+    except TypeError:  # nested deeper than it goes
+        return False
 
 
 def _colons(value: object) -> int:

@@ -286,7 +286,7 @@ class GroupFiles:
 
     def _compare_table(self, rows: pa.Table, written: pq.ParquetFile, place: int) -> None:
         """Compare one row group."""
-        found = written.read_row_group(place)
+        found = written.read_row_group(place, use_threads=is_large(written))
         for name in rows.column_names:
             if not same(rows.column(name), found.column(name)):
                 self._differs(self.table, f"column {name!r} of row group {place}")
@@ -352,6 +352,11 @@ def effective_rows(rows: pa.Table, rewinds: Sequence[Rewind]) -> pa.Table:
     arrays = {name: rows.column(name).to_numpy() for name in ("rank", "attempt", "seq", "step")}
     mask = Cuts(rewinds).mask(**arrays)
     return rows if mask.all() else rows.filter(pa.array(mask))
+
+
+def is_large(file: pq.ParquetFile) -> bool:
+    """Tell whether it takes longer to read a table than to wake other threads for it."""
+    return bool(file.metadata.num_rows * file.metadata.num_columns > _MOST_ALONE)
 
 
 def open_table(directory: Directory, name: str, limits: Limits = LIMITS) -> pq.ParquetFile:
@@ -522,7 +527,7 @@ def read_table(  # noqa: PLR0917
     try:
         wanted = None if columns is None else list(columns)
         places = range(file.metadata.num_row_groups)
-        table = _checked(file.read(columns=wanted), name, file, places)
+        table = _checked(file.read(columns=wanted, use_threads=is_large(file)), name, file, places)
         found = Findings() if problems is None else problems
         return _labelled(table, file.schema_arrow, name, said or {}, found)
     except (pa.ArrowException, OSError) as error:
@@ -548,7 +553,8 @@ def iterate_table(
     file = open_table(directory, name, limits)
     try:
         for place in range(file.metadata.num_row_groups):
-            table = _checked(file.read_row_group(place), name, file, [place])
+            rows = file.read_row_group(place, use_threads=is_large(file))
+            table = _checked(rows, name, file, [place])
             yield _labelled(table, file.schema_arrow, name, said or {}, found)
     except (pa.ArrowException, OSError) as error:
         message = f"{directory.path / name} is damaged: {error}"

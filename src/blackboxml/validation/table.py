@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from blackboxml.journal.table import INDEX, METADATA, METRIC, STATISTIC
 from blackboxml.model import TABLE_FORMAT
-from blackboxml.seal.sealed import same
+from blackboxml.seal.sealed import is_large, same
 from blackboxml.validation.document import check_schema, check_version, parse
 from blackboxml.validation.page import pages
 
@@ -60,8 +60,7 @@ def batches(file: pq.ParquetFile, columns: list[str] | None = None) -> Iterator[
 
     Row group by row group: the library keeps what it has read of a file until it is through.
     """
-    metadata = file.metadata
-    many = metadata.num_rows * metadata.num_columns > _BATCH_ROWS
+    many = is_large(file)
     for place in range(file.num_row_groups):
         yield from file.iter_batches(
             _BATCH_ROWS, row_groups=[place], columns=columns, use_threads=many
