@@ -26,7 +26,7 @@ from blackboxml.conversion.comparing import Difference, compare, count_supersede
 from blackboxml.conversion.importing import Imported, identity, import_run, imported
 from blackboxml.conversion.report import ConversionReport, RunReport
 from blackboxml.errors import BlackboxError, ConversionError, UnsupportedVersionError
-from blackboxml.foreign.interchange import MEDIA_KINDS, Ledger, Remark
+from blackboxml.foreign.interchange import MEDIA_KINDS, Ledger, Remark, raise_refusal
 from blackboxml.model import SCRATCH
 from blackboxml.reader import open_run
 
@@ -131,6 +131,8 @@ def convert(
             f"{origin} holds nothing{named} to convert into {wanted}; "
             f"formats that are recognised: {_names(exporting=False)}"
         )
+        if report.unreadable:
+            message += "; not looked at: " + "; ".join(report.unreadable.values())
         raise ConversionError(message)
     known: dict[str, Imported] = {}
     if wanted == OWN and isinstance(place, Path):
@@ -180,15 +182,18 @@ def _find(
         path: Where to look; a link is not followed, and a pipe or a device not opened.
         form: The format that is wanted; None for any.
         without: A folder to leave out.
-        missed: Receives folders that cannot be listed, and why.
+        missed: Receives files and folders that the file system does not show, and why.
     """
     if path == without or path.name.startswith(SCRATCH) or path.is_symlink():
         return
     name, taken = None, set[str]()
-    if path.is_dir() and looks_like_run(path) and _is_own(path):
-        name, taken = OWN if form in (None, OWN) else None, {"*"}
-    elif path.is_dir() or path.is_file():
-        name = _recognise(path, form)
+    try:
+        if path.is_dir() and looks_like_run(path) and _is_own(path):
+            name, taken = OWN if form in (None, OWN) else None, {"*"}
+        elif path.is_dir() or path.is_file():
+            name = _recognise(path, form)
+    except OSError as error:
+        missed[str(path)] = f"{type(error).__name__}: {error}"
     if name is not None:
         yield name, path
     if not path.is_dir():
@@ -206,13 +211,18 @@ def _find(
 
 
 def _is_own(path: Path) -> bool:
-    """Tell whether a directory is a run of this format, and not one of an earlier system."""
+    """Tell whether a directory is a run of this format, and not one of an earlier system.
+
+    Raises:
+        OSError: If the file system refuses to show it.
+    """
     try:
         with Directory(path) as directory:
             manifests.read(directory)
     except UnsupportedVersionError:
         return True  # it is opened later, which says so
-    except (BlackboxError, OSError):
+    except (BlackboxError, OSError) as error:
+        raise_refusal(error)
         return _opens(path)
     return True
 
@@ -221,13 +231,18 @@ def _opens(path: Path) -> bool:
     """Tell whether a directory without a good manifest is a run by its journals."""
     try:
         open_run(path)
-    except (BlackboxError, OSError):
+    except (BlackboxError, OSError) as error:
+        raise_refusal(error)
         return False
     return True
 
 
 def _recognise(path: Path, form: str | None) -> str | None:
-    """Return the format of a file or folder, or None."""
+    """Return the format of a file or folder, or None.
+
+    Raises:
+        OSError: If the file system refuses to show it.
+    """
     for name in converters.FORMATS if form is None else [form] if form != OWN else []:
         reader = converters.importer(name)
         if reader is None:
@@ -235,7 +250,8 @@ def _recognise(path: Path, form: str | None) -> str | None:
         try:
             if reader.recognise(path):
                 return name
-        except Exception:
+        except Exception as error:
+            raise_refusal(error)
             logger.debug("%s could not look at %s", name, path, exc_info=True)
     return None
 

@@ -18,7 +18,7 @@ from blackboxml.base.files import Directory
 from blackboxml.base.naming import group_of
 from blackboxml.collection import find_runs
 from blackboxml.config import encode_config
-from blackboxml.errors import BlackboxError, ConfigError, MetricError
+from blackboxml.errors import BlackboxError, ConfigError, ConversionError, MetricError
 from blackboxml.foreign.interchange import (
     Description,
     ForeignRun,
@@ -28,6 +28,7 @@ from blackboxml.foreign.interchange import (
     Restart,
     count_as,
     flatten,
+    is_refusal,
     one_by_one,
 )
 from blackboxml.journal.metric import Points
@@ -72,7 +73,13 @@ class Imported(NamedTuple):
 
 
 def imported(folder: Path) -> dict[str, Imported]:
-    """Return the runs below a folder that were imported, by the identity of their source."""
+    """Return the runs below a folder that were imported, by the identity of their source.
+
+    Those that this user may not read are left out.
+
+    Raises:
+        ConversionError: If another one cannot be read: it might be imported twice.
+    """
     found: dict[str, Imported] = {}
     for path in find_runs(folder):
         try:
@@ -81,8 +88,12 @@ def imported(folder: Path) -> dict[str, Imported]:
             said = manifest["extensions"][EXTENSION]
             known = Imported(path, str(manifest["id"]), str(said["fingerprint"]))
             found[str(said["identity"])] = known
-        except (BlackboxError, OSError, KeyError, TypeError):
+        except PermissionError:
             continue
+        except (BlackboxError, OSError, KeyError, TypeError) as error:
+            if is_refusal(error):
+                message = f"{path} cannot be read, so it might be imported twice: {error}"
+                raise ConversionError(message) from error
     return found
 
 
@@ -182,6 +193,8 @@ def _write(
         finally:
             sink.finish()
         came_in.update(_left_out(ledger))
+        if ledger.refused:  # no source is like that, so the next conversion reads it again
+            writer.manifest["extensions"][EXTENSION]["fingerprint"] = ""
         _end(run, writer, sink, keep_source=keep_source)
         seal(writer.path, known=known)
     return writer.path, came_in

@@ -21,7 +21,14 @@ from blackboxml import manifest as manifests
 from blackboxml.base import naming
 from blackboxml.errors import BlackboxError, FormatError
 from blackboxml.foreign import values as foreign
-from blackboxml.foreign.interchange import ForeignRun, Point, count_as, fingerprint, is_plain
+from blackboxml.foreign.interchange import (
+    ForeignRun,
+    Point,
+    count_as,
+    fingerprint,
+    is_plain,
+    raise_refusal,
+)
 from blackboxml.foreign.legacy import scan_legacy
 from blackboxml.model import INT64_MAX, INT64_MIN, MANIFEST, SCRATCH
 
@@ -74,7 +81,8 @@ def _kind(path: Path) -> str | None:
             return None
         with path.open("rb") as file:
             head = file.read(_HEAD)
-    except OSError:
+    except OSError as error:
+        raise_refusal(error)
         return None
     if _RUN.match(head):
         return "run"

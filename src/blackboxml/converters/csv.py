@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.errors import ConversionError
 from blackboxml.foreign import delimited, layout, tabular
-from blackboxml.foreign.interchange import open_plain
+from blackboxml.foreign.interchange import open_plain, raise_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -73,7 +73,8 @@ def _about(path: Path) -> dict[str, Any] | None:
             return None
         with open_plain(place) as file:
             return tabular.check_about(json.loads(file.read()))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        raise_refusal(error)
         return None
 
 

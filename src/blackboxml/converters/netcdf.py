@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml.base.extras import require
 from blackboxml.base.naming import variable_names
 from blackboxml.foreign import layout, tabular
-from blackboxml.foreign.interchange import Description
+from blackboxml.foreign.interchange import Description, raise_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -85,7 +85,8 @@ def _about(path: Path) -> dict[str, Any] | None:
     try:
         with _open(path) as data:
             return _parse(data)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        raise_refusal(error)
         return None
 
 
@@ -113,6 +114,7 @@ def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator
     try:
         data = _open(path)
     except (OSError, ValueError) as error:
+        raise_refusal(error)
         ledger.unreadable("step", "a table cannot be read", where=f"{path}: {error}"[:300])
         return
     with data:
@@ -137,6 +139,7 @@ def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator
                 try:
                     columns[name] = _cells(data.variables[name][part], timed=name == found.time)
                 except (OSError, ValueError) as error:
+                    raise_refusal(error)
                     count, where = part.stop - first, f"{path}: {name}: row {first}: {error}"[:300]
                     ledger.unreadable("scalar", "values cannot be read", count, where=where)
             for place, values in enumerate(zip(*columns.values(), strict=True), start=first):

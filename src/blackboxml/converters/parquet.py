@@ -22,6 +22,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign import layout, tabular
+from blackboxml.foreign.interchange import raise_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,7 +79,8 @@ def _about(path: Path) -> dict[str, Any] | None:
     try:
         with _open(path) as file:
             return tabular.check_about(json.loads((file.schema_arrow.metadata or {})[_KEY]))
-    except (KeyError, OSError, ValueError, RecursionError):
+    except (KeyError, OSError, ValueError, RecursionError) as error:
+        raise_refusal(error)
         return None
 
 
@@ -87,6 +89,7 @@ def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator
     try:
         file = _open(path)
     except (OSError, ValueError) as error:
+        raise_refusal(error)
         ledger.unreadable("step", "a table cannot be read", where=f"{path}: {error}"[:300])
         return
     with file:
@@ -101,6 +104,7 @@ def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator
                         yield from rows.take(row, f"{path}: row {first}")
                         first, count = first + 1, count - 1
             except (OSError, ValueError) as error:
+                raise_refusal(error)
                 where = f"{path}: row {first}: {error}"[:300]
                 ledger.unreadable("step", "rows cannot be read", count, where=where)
                 first += count

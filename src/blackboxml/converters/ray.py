@@ -22,6 +22,7 @@ from blackboxml.foreign.interchange import (
     flatten,
     is_plain,
     open_plain,
+    raise_refusal,
 )
 from blackboxml.foreign.values import Names, number, to_medium
 
@@ -98,6 +99,7 @@ def _params(path: Path) -> tuple[dict[str, Any], str]:
     except FileNotFoundError:
         return {}, ""
     except (OSError, ValueError) as error:
+        raise_refusal(error)
         return {}, str(error)
 
 

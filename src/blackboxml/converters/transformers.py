@@ -11,7 +11,14 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.foreign.hyperparameters import read_json
-from blackboxml.foreign.interchange import ForeignRun, Point, Restart, fingerprint, is_plain
+from blackboxml.foreign.interchange import (
+    ForeignRun,
+    Point,
+    Restart,
+    fingerprint,
+    is_plain,
+    raise_refusal,
+)
 from blackboxml.foreign.values import Names, separate
 
 if TYPE_CHECKING:
@@ -45,6 +52,7 @@ def read(path: Path) -> Iterator[ForeignRun]:
         try:
             states.append((place, read_json(place)))
         except (OSError, ValueError) as error:
+            raise_refusal(error)
             yield _unreadable(place, str(error))
     states.sort(key=lambda each: len(_history(each[1])), reverse=True)
     taken: list[list[Any]] = []
@@ -72,7 +80,8 @@ def _is_state(path: Path) -> bool:
     """Tell whether a file holds the state of a trainer, or is too damaged to say."""
     try:
         return isinstance(read_json(path).get("log_history"), list)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        raise_refusal(error)
         return True
 
 

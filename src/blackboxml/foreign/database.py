@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from blackboxml.errors import ConversionError, FormatError
-from blackboxml.foreign.interchange import open_plain
+from blackboxml.foreign.interchange import open_plain, raise_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -50,7 +50,8 @@ def is_sqlite(path: Path) -> bool:
     try:
         with open_plain(path) as file:
             return file.read(len(_MAGIC)) == _MAGIC
-    except OSError:
+    except OSError as error:
+        raise_refusal(error)
         return False
 
 
@@ -64,8 +65,11 @@ def has_tables(path: Path, wanted: dict[str, set[str]]) -> bool:
             return True
     # What was never checkpointed is in the write-ahead log alone.
     if os.path.exists(f"{path}-wal"):
-        with suppress(*ERRORS, OSError, FormatError), Source(path).connection() as found:
-            return _holds(found, wanted)
+        try:
+            with suppress(*ERRORS, FormatError), Source(path).connection() as found:
+                return _holds(found, wanted)
+        except OSError as error:
+            raise_refusal(error)
     return False
 
 

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blackboxml.base.naming import distinct
-from blackboxml.foreign.interchange import open_plain
+from blackboxml.foreign.interchange import open_plain, raise_refusal
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:
@@ -49,13 +49,18 @@ class Row(NamedTuple):
 
 
 def header(path: Path) -> list[str]:
-    """Return the names of the columns, without blanks around them; none if it is no such file."""
+    """Return the names of the columns, without blanks around them; none if it is no such file.
+
+    Raises:
+        OSError: If the file system refuses to show it.
+    """
     try:
         with open_plain(path) as file:
             line = file.readline(_HEADER_BYTES)
         text = line.decode("utf-8-sig")
         names = next(csv.reader([text], delimiter=_separator(text)), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise_refusal(error)
         return []
     if not line.endswith(b"\n") or "\0" in text:
         return []

@@ -197,10 +197,12 @@ class Ledger:
     Attributes:
         counts: How often each remark was made; the place is that of the first.
         greatest: The greatest absolute change of a number, by remark.
+        refused: Whether there is more to read another time.
     """
 
     def __init__(self) -> None:
         """Begin with nothing."""
+        self.refused = False
         self.counts: Counter[Remark] = Counter()
         self.greatest: dict[Remark, float] = {}
         self._first: dict[tuple[str, str, str], Remark] = {}
@@ -234,6 +236,11 @@ class Ledger:
         """Enter that a part of the source is damaged or not understood."""
         self._enter("unreadable", kind, what, count, where, declared=True)
 
+    def refuse(self, kind: Kind, what: str, error: OSError, *, where: str) -> None:
+        """Enter that the file system refuses a part of the source: it is to be read again."""
+        self.refused = True
+        self.unreadable(kind, f"{what}: {error.strerror or error}", where=where)
+
     def _enter(
         self,
         effect: Literal["lost", "changed", "unreadable", "made"],
@@ -264,6 +271,31 @@ class Ledger:
 def count_as(kind: str) -> Kind:
     """Return as what a medium counts: one of a kind that the format has not is an artifact."""
     return cast("Kind", kind) if kind in MEDIA_KINDS else "artifact"
+
+
+_ABSENT: Final = frozenset(
+    (
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+        *(errno.EINVAL, errno.ENXIO, errno.ENODEV),
+    )
+)
+"""What the system says where no regular file is."""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell whether the file system refuses to show a file that is there.
+
+    It may show it another time, so it is neither absent nor damaged. The libraries raise the same
+    class over damaged content, but without the number of an error.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    return number is not None and number not in _ABSENT
+
+
+def raise_refusal(error: Exception) -> None:
+    """Raise an error again if that is what it says."""
+    if is_refusal(error):
+        raise error
 
 
 def is_plain(path: Path) -> bool:

@@ -27,6 +27,7 @@ from blackboxml.foreign.interchange import (
     Restart,
     count_as,
     fingerprint,
+    raise_refusal,
 )
 from blackboxml.foreign.values import Names, document, number, recall, to_medium
 from blackboxml.model import INT64_MAX
@@ -121,6 +122,7 @@ def folder_run(
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
+        raise_refusal(error)
         why = str(error)
 
     def items(ledger: Ledger) -> Iterator[Item]:

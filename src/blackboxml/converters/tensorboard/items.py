@@ -47,7 +47,7 @@ def read_items(
             try:
                 yield from stream.read(path)
             except OSError as error:
-                ledger.unreadable("event", f"the system refuses: {error.strerror}", where=str(path))
+                ledger.refuse("event", "the system refuses", error, where=str(path))
 
 
 @dataclass(slots=True)
