@@ -126,14 +126,7 @@ def convert(
         if not (form == OWN and wanted == OWN)
     ]
     if not work:
-        named = f" of the format {source_format}" if source_format else ""
-        message = (
-            f"{origin} holds nothing{named} to convert into {wanted}; "
-            f"formats that are recognised: {_names(exporting=False)}"
-        )
-        if report.unreadable:
-            message += "; not looked at: " + "; ".join(report.unreadable.values())
-        raise ConversionError(message)
+        raise _nothing(origin, source_format, wanted, report.unreadable)
     known: dict[str, Imported] = {}
     if wanted == OWN and isinstance(place, Path):
         known = imported(place)  # once: a target may hold thousands of runs
@@ -146,6 +139,20 @@ def convert(
         if progress is not None:
             progress(done / len(work))
     return report
+
+
+def _nothing(
+    origin: Path | str, form: str | None, wanted: str, unreadable: Mapping[str, str]
+) -> ConversionError:
+    """Return why there is nothing to convert."""
+    named = f" of the format {form}" if form else ""
+    message = (
+        f"{origin} holds nothing{named} to convert into {wanted}; "
+        f"formats that are recognised: {_names(exporting=False)}"
+    )
+    if unreadable:
+        message += f"; not looked at: {'; '.join(unreadable.values())}"
+    return ConversionError(message)
 
 
 def _run(
