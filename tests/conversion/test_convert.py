@@ -312,8 +312,8 @@ def test_the_command_says_what_became_of_each_run(
     assert main([*arguments[:-1], "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["runs"][0]["outcome"] == "unchanged"
     assert main(["convert", str(tmp_path / "x"), str(tmp_path / "y")]) == 2
-    target = next(iter((tmp_path / "runs").iterdir()))
-    out = [str(target), str(tmp_path / "o.toy"), "-O", "forget=lr", "-O", "quietly=1", "--verify"]
+    target = document["runs"][0]["target"]
+    out = [target, str(tmp_path / "o.toy"), "-O", "forget=lr", "-O", "quietly=1", "--verify"]
     assert main(["convert", *out]) == 1
     assert "DIFFERENT: metric lr: it is missing" in capsys.readouterr().out
     assert main(["convert", *out[:2], "-O", "forget"]) == 2
