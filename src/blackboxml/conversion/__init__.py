@@ -76,6 +76,10 @@ def convert(
     Converting again does nothing for a run whose source has not changed, and replaces one whose
     source has; so an interrupted conversion is simply begun again.
 
+    What is damaged is left out and counted. What the file system refuses to show (it fails, or the
+    user may not read it) is said, and the report is not `ok` or counts it as unreadable; the next
+    conversion reads it again, whether or not the source has changed.
+
     Args:
         source: A file or a folder, or a URI of a server for a format that takes one.
         target: A folder of runs, or what the target format calls for, such as a URI.
