@@ -68,12 +68,15 @@ class Cells:
                 found.add_config(orjson.loads(config))
             found.add_metrics(orjson.loads(metrics))
             counts.append(len(found.columns) - before)
-        values = np.array(found.values, np.int64)
-        values[found.places] = np.array(found.floats, np.float64).view(np.int64)
+        kinds = np.array(found.kinds, np.uint8)
+        pairs = list(zip(found.kinds, found.values, strict=True))
+        values = np.array([0 if kind == FLOAT64 else value for kind, value in pairs], np.int64)
+        floats = np.array([value for kind, value in pairs if kind == FLOAT64], np.float64)
+        values[kinds == FLOAT64] = floats.view(np.int64)
         return cls(
             np.repeat(np.arange(len(counts), dtype=np.uint32), counts),
             np.array(found.columns, np.uint32),
-            np.array(found.kinds, np.uint8),
+            kinds,
             values,
             list(found.names),
             list(found.texts),
@@ -176,9 +179,7 @@ class _Gathering:
     Attributes:
         columns: The column of each cell.
         kinds: What it holds.
-        values: Its value; 0 where that is a float.
-        places: Which cells hold floats.
-        floats: These.
+        values: Its value: a number, or the place of a text.
         names: The places of columns by name.
         texts: The places of texts.
     """
@@ -186,9 +187,7 @@ class _Gathering:
     def __init__(self) -> None:
         self.columns: list[int] = []
         self.kinds: list[int] = []
-        self.values: list[int] = []
-        self.places: list[int] = []
-        self.floats: list[float] = []
+        self.values: list[float] = []
         self.names: dict[str, int] = {}
         self.texts: dict[str, int] = {}
         self._metrics: dict[str, int] = {}
@@ -206,24 +205,22 @@ class _Gathering:
 
     def add_metrics(self, metrics: Mapping[str, list[Any]]) -> None:
         """Add the last values of a run."""
-        for name, (kind, last, *_) in metrics.items():
-            column = self._metrics.get(name)
+        columns, kinds, values = self.columns.append, self.kinds.append, self.values.append
+        known = self._metrics
+        for name, said in metrics.items():
+            kind, last = said[0], said[1]
+            column = known.get(name)
             if column is None:
-                column = self._metrics[name] = self.names.setdefault(LAST + name, len(self.names))
-            if last is None:
-                self._add(column, kind + ABSENT, 0)
-            else:
-                self._add(column, kind, NON_FINITE[last] if type(last) is str else last)
+                column = known[name] = self.names.setdefault(LAST + name, len(self.names))
+            columns(column)
+            kinds(kind if last is not None else kind + ABSENT)
+            values(0 if last is None else NON_FINITE[last] if type(last) is str else last)
 
     def _add(self, column: int, kind: int, value: Any) -> None:
         """Add a cell."""
         self.columns.append(column)
         self.kinds.append(kind)
-        if kind == FLOAT64:
-            self.places.append(len(self.values))
-            self.floats.append(value)
-            value = 0
-        elif kind in _SPELLED:
+        if kind in _SPELLED:
             value = self.texts.setdefault(value, len(self.texts))
         self.values.append(value)
 

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from blackboxml.model import JournalFile
 
 
+_PART: Final = 2**15
+"""Most manifests and configurations are shorter."""
+
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -94,15 +97,20 @@ def _sealed(folder: str, journals: Mapping[str, int]) -> Facts | None:
 def _read(path: str, limit: int) -> bytes:
     """Return a file as `Directory.read` does, in a third of the time; what is cut is no JSON.
 
+    Of what is no regular file a little is read at most, without waiting for it.
+
     Raises:
-        OSError: If there is none that is regular and within the limit.
+        OSError: If there is none, or it is beyond the limit.
     """
     descriptor = os.open(path, _OPEN)
     try:
+        data = os.read(descriptor, _PART)
+        if len(data) < _PART:
+            return data
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
             raise OSError(path)
-        return os.read(descriptor, found.st_size)
+        return data + os.read(descriptor, found.st_size - len(data))
     finally:
         os.close(descriptor)
 
