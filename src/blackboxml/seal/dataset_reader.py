@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 DIMENSION_LIST: Final = "DIMENSION_LIST"
 """The attribute by which HDF5 attaches dimensions to a variable."""
 
+TEXTS: Final = frozenset(
+    ["metric", "statistic", "coordinates", "units", "long_name", "dtype", "medium"]
+)
+"""What a variable may say of itself, each in one text."""
+
+ROOT_TEXTS: Final = frozenset(["format", "version", "run_id", "run_name", "group"])
+"""The same of a file."""
+
+_KNOWN: Final = TEXTS | ROOT_TEXTS | {"_FillValue"}
 _CLASS: Final = "CLASS"
 _ATTACHMENTS: Final = frozenset([DIMENSION_LIST, "REFERENCE_LIST", _CLASS, "NAME"])
 _ATTRIBUTE_BYTES: Final = 2**20
@@ -52,9 +61,9 @@ class Attributes:
     """What a variable, or the file, says of itself.
 
     Attributes:
-        values: Texts and numbers by name, without those by which HDF5 attaches dimensions.
+        values: Texts and numbers by name, of those that this format knows.
         texts: Which of them are one text of fixed length, marked as UTF-8.
-        attachments: Which of the others are there.
+        attachments: Which of those by which HDF5 attaches dimensions are there.
     """
 
     values: dict[str, Any]
@@ -240,6 +249,8 @@ def _read_attributes(name: str, target: Any) -> Attributes:
         if attribute.get_storage_size() > _ATTRIBUTE_BYTES:
             message = f"the attribute {key!r} has {attribute.get_storage_size():,} bytes"
             raise TableError(message, "BB-LIM-005")
+        if key not in _KNOWN:
+            continue
         extent = attribute.get_space().get_simple_extent_type()
         value: Any = h5py.Empty(attribute.dtype)
         if extent != h5py.h5s.NULL:

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from blackboxml.seal.dataset import COORDINATES, DIMENSION
-from blackboxml.seal.dataset_reader import DIMENSION_LIST
+from blackboxml.seal.dataset_reader import DIMENSION_LIST, ROOT_TEXTS, TEXTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -43,10 +43,6 @@ _ENTRY_BYTES: Final = 16
 _AXIS_OFFSET: Final = 8
 _AXIS_BYTES: Final = 4
 _LATEST_SUPERBLOCK: Final = 2
-_TEXTS: Final = frozenset(
-    ["metric", "statistic", "coordinates", "units", "long_name", "dtype", "medium"]
-)
-_ROOT_TEXTS: Final = frozenset(["format", "version", "run_id", "run_name", "group"])
 
 
 def check_dimensions(
@@ -146,8 +142,8 @@ def check_texts(dataset: Dataset, names: Iterable[str], report: Report) -> None:
     """Check that texts are scalar, of fixed length and marked as UTF-8."""
     variables = dataset.variables
     places: list[tuple[str | None, Attributes, frozenset[str]]]
-    places = [(None, dataset.attributes, _ROOT_TEXTS)]
-    places += [(name, variables[name].attributes, _TEXTS) for name in names]
+    places = [(None, dataset.attributes, ROOT_TEXTS)]
+    places += [(name, variables[name].attributes, TEXTS) for name in names]
     for name, found, texts in places:
         for key in found.values.keys() & texts - found.texts:
             message = f"{key!r} is not one text of fixed length in UTF-8"
