@@ -510,8 +510,8 @@ def test_a_table_that_does_not_read_back_the_same_is_not_listed(
     path = write(tmp_path / "run", rich())
     genuine = pq.ParquetFile.read_row_group
 
-    def other(file: Any, place: int) -> Any:
-        table = genuine(file, place)
+    def other(file: Any, place: int, **options: Any) -> Any:
+        table = genuine(file, place, **options)
         column = table.column("seq").combine_chunks()
         return table.set_column(
             4, table.schema.field(4), column.take(list(range(len(column)))[::-1])
