@@ -123,6 +123,15 @@ def test_a_part_that_is_refused_is_counted_and_read_the_next_time(
     assert third.outcome == "unchanged"
 
 
+def test_a_link_is_not_read_again_and_again(tmp_path: Path) -> None:
+    tensorboardx = pytest.importorskip("tensorboardX")
+    with tensorboardx.SummaryWriter(str(tmp_path / "in")) as file:
+        file.add_scalar("loss", 0.5, 0)
+    (tmp_path / "in" / "events.out.tfevents.9.x").symlink_to(tmp_path / "elsewhere")
+    outcomes = [convert(tmp_path / "in", tmp_path / "runs").runs[0].outcome for _ in range(2)]
+    assert outcomes == ["converted", "unchanged"]
+
+
 def test_a_run_that_cannot_be_read_is_not_imported_twice(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,8 +237,8 @@ class Ledger:
         self._enter("unreadable", kind, what, count, where, declared=True)
 
     def refuse(self, kind: Kind, what: str, error: OSError, *, where: str) -> None:
-        """Enter that the file system refuses a part of the source: it is to be read again."""
-        self.refused = True
+        """Enter that the file system does not show a part of the source, for good or this time."""
+        self.refused |= is_refusal(error)
         self.unreadable(kind, f"{what}: {error.strerror or error}", where=where)
 
     def _enter(
