@@ -67,6 +67,13 @@ def liveness(process: Mapping[str, Any], modified: float | None = None) -> Liven
     return _liveness_here(pid, process.get("started"))
 
 
+def cores() -> int:
+    """Return on how many cores this process may run."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class _Stat(NamedTuple):
     state: str
     started: int  # clock ticks since boot

@@ -201,7 +201,12 @@ class _Gathering:
                     spelled = key.replace("%", "%25").replace(".", "%2E")
                 self.add_config(value, f"{name}.{spelled}")
         elif name != CONFIG:
-            self._add(self.names.setdefault(name, len(self.names)), *_value(tree))
+            kind, value = _value(tree)
+            if kind in _SPELLED:
+                value = self.texts.setdefault(value, len(self.texts))
+            self.columns.append(self.names.setdefault(name, len(self.names)))
+            self.kinds.append(kind)
+            self.values.append(value)
 
     def add_metrics(self, metrics: Mapping[str, list[Any]]) -> None:
         """Add the last values of a run."""
@@ -215,14 +220,6 @@ class _Gathering:
             columns(column)
             kinds(kind if last is not None else kind + ABSENT)
             values(0 if last is None else NON_FINITE[last] if type(last) is str else last)
-
-    def _add(self, column: int, kind: int, value: Any) -> None:
-        """Add a cell."""
-        self.columns.append(column)
-        self.kinds.append(kind)
-        if kind in _SPELLED:
-            value = self.texts.setdefault(value, len(self.texts))
-        self.values.append(value)
 
 
 def _value(tree: Any) -> tuple[int, Any]:

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from blackboxml.base.process import cores
 from blackboxml.collection import fingerprint
 from blackboxml.collection import state as states
 
@@ -104,8 +105,6 @@ class Scout:
 
 def _can_start() -> bool:
     """Tell whether there is a processor for another process, and an interpreter to run it."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
     # A program that has Python built in is started again by its name, whatever that does.
     name = Path(sys.executable or "").name.lower()
-    return processors > 1 and name.startswith(("python", "pypy")) and not hasattr(sys, "frozen")
+    return cores() > 1 and name.startswith(("python", "pypy")) and not hasattr(sys, "frozen")

@@ -236,10 +236,10 @@ class Ledger:
         """Enter that a part of the source is damaged or not understood."""
         self._enter("unreadable", kind, what, count, where, declared=True)
 
-    def refuse(self, kind: Kind, what: str, error: OSError, *, where: str) -> None:
+    def refuse(self, kind: Kind, error: OSError, *, where: str) -> None:
         """Enter that the file system does not show a part of the source, for good or this time."""
         self.refused |= is_refusal(error)
-        self.unreadable(kind, f"{what}: {error.strerror or error}", where=where)
+        self.unreadable(kind, f"the system refuses: {error.strerror or error}", where=where)
 
     def _enter(
         self,

@@ -19,12 +19,10 @@ from blackboxml.model import LIMITS, Limits
 from blackboxml.seal.dataset import CHUNK_ROWS
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy.typing as npt
 
-DIMENSION_LIST: Final = "DIMENSION_LIST"
-"""The attribute by which HDF5 attaches dimensions to a variable."""
+DIMENSION_LIST, REFERENCE_LIST, NAME = b"DIMENSION_LIST", b"REFERENCE_LIST", b"NAME"
+"""The attributes by which HDF5 attaches dimensions to a variable, and those of a dimension."""
 
 TEXTS: Final = frozenset(
     ["metric", "statistic", "coordinates", "units", "long_name", "dtype", "medium"]
@@ -35,8 +33,8 @@ ROOT_TEXTS: Final = frozenset(["format", "version", "run_id", "run_name", "group
 """The same of a file."""
 
 _KNOWN: Final = TEXTS | ROOT_TEXTS | {"_FillValue"}
-_CLASS: Final = "CLASS"
-_ATTACHMENTS: Final = frozenset([DIMENSION_LIST, "REFERENCE_LIST", _CLASS, "NAME"])
+_CLASS: Final = b"CLASS"
+_ATTACHMENTS: Final = frozenset([DIMENSION_LIST, REFERENCE_LIST, _CLASS, NAME])
 _ATTRIBUTE_BYTES: Final = 2**20
 _FILTERS: Final = frozenset(
     [h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32]
@@ -68,7 +66,7 @@ class Attributes:
 
     values: dict[str, Any]
     texts: frozenset[str]
-    attachments: frozenset[str]
+    attachments: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +147,7 @@ class Dataset:
         """Return the dataset."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file.
 
         Raises:
@@ -224,6 +217,11 @@ def _measure(name: str, variable: h5py.h5d.DatasetID) -> tuple[tuple[int, ...], 
     return shape, dtype, math.prod(lengths) * dtype.itemsize
 
 
+def is_text(kind: h5py.h5t.TypeID) -> bool:
+    """Tell whether a type is that of a text of fixed length."""
+    return isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
+
+
 def _read_attributes(name: str, target: Any) -> Attributes:
     """Return what an object says of itself.
 
@@ -236,14 +234,14 @@ def _read_attributes(name: str, target: Any) -> Attributes:
     texts = set()
     attachments = set()
     for data in keys:
-        key = data.decode()
-        if key in _ATTACHMENTS:
-            attachments.add(key)
+        if data in _ATTACHMENTS:
+            attachments.add(data)
             continue
+        key = data.decode()
         attribute = h5py.h5a.open(target, data)
         kind = attribute.get_type()
-        is_text = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
-        if not is_text and not isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID):
+        text = is_text(kind)
+        if not text and not isinstance(kind, h5py.h5t.TypeIntegerID | h5py.h5t.TypeFloatID):
             message = f"the attribute {key!r} of {name!r} is neither a fixed text nor a number"
             raise TableError(message, "BB-DAT-012")
         if attribute.get_storage_size() > _ATTRIBUTE_BYTES:
@@ -257,7 +255,7 @@ def _read_attributes(name: str, target: Any) -> Attributes:
             array = np.empty(attribute.shape, attribute.dtype)
             attribute.read(array)
             value = array[()]
-        if is_text:
+        if text:
             value = value.decode() if isinstance(value, bytes) else str(value)
             if extent == h5py.h5s.SCALAR and kind.get_cset() == h5py.h5t.CSET_UTF8:
                 texts.add(key)

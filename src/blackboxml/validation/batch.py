@@ -7,7 +7,6 @@ run it was looking at: that one is called unreadable, and the others are looked 
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -17,12 +16,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from blackboxml.base.process import cores
 from blackboxml.errors import BlackboxError
 from blackboxml.model import LIMITS, Limits
 from blackboxml.validation.report import Level, Report
 from blackboxml.validation.single import choose, find_rule, unreadable, validate
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
     from concurrent.futures import Future
 
@@ -64,13 +65,6 @@ def validate_all(
     if jobs == 1 or len(places) <= 1:
         return (LOOK(path, options) for path in places)
     return _in_parallel(places, options, min(jobs or cores(), -(-len(places) // _CHUNK)))
-
-
-def cores() -> int:
-    """Return on how many cores this process may run."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 Options = tuple[Level, tuple[str, ...], Limits]

@@ -13,7 +13,14 @@ import h5py
 import numpy as np
 
 from blackboxml.seal.dataset import COORDINATES, DIMENSION
-from blackboxml.seal.dataset_reader import DIMENSION_LIST, ROOT_TEXTS, TEXTS
+from blackboxml.seal.dataset_reader import (
+    DIMENSION_LIST,
+    NAME,
+    REFERENCE_LIST,
+    ROOT_TEXTS,
+    TEXTS,
+    is_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -37,7 +44,6 @@ class Report(Protocol):
 
 
 _NO_VARIABLE: Final = b"This is a netCDF dimension but not a netCDF variable."
-_LIST, _NAME = b"REFERENCE_LIST", b"NAME"
 _LONGEST: Final = 2**24
 _ENTRY_BYTES: Final = 16
 _AXIS_OFFSET: Final = 8
@@ -86,12 +92,10 @@ def check_dimensions(
 
 def _label(scale: Stored) -> bytes:
     """Return what a scale says that it is; nothing unless that is one text of fixed length."""
-    if _NAME.decode() not in scale.attributes.attachments:
+    if NAME not in scale.attributes.attachments:
         return b""
-    label = h5py.h5a.open(scale.id, _NAME)
-    kind = label.get_type()
-    plain = isinstance(kind, h5py.h5t.TypeStringID) and not kind.is_variable_str()
-    if not plain or label.shape or label.get_storage_size() > _LONGEST:
+    label = h5py.h5a.open(scale.id, NAME)
+    if not is_text(label.get_type()) or label.shape or label.get_storage_size() > _LONGEST:
         return b""
     value = np.empty((), label.dtype)
     label.read(value)
@@ -103,9 +107,9 @@ def _attached(scale: Stored) -> set[tuple[int, int]] | None:
 
     An entry is the address of a variable, of 8 bytes, then the number of the dimension, of 4.
     """
-    if _LIST.decode() not in scale.attributes.attachments:
+    if REFERENCE_LIST not in scale.attributes.attachments:
         return set()
-    entries = h5py.h5a.open(scale.id, _LIST)
+    entries = h5py.h5a.open(scale.id, REFERENCE_LIST)
     kind = entries.get_type()
     plain = isinstance(kind, h5py.h5t.TypeCompoundID) and kind.get_nmembers() > 1
     if not plain or kind.get_size() != _ENTRY_BYTES or kind.get_member_offset(0) != 0:

@@ -135,8 +135,8 @@ def exit_status(
 
 def _validate(arguments: argparse.Namespace, ignored: list[str]) -> Iterator[Report]:
     """Yield the reports of all runs, with a bar on a terminal and each told as it comes."""
+    from blackboxml.base.process import cores
     from blackboxml.validation import validate, validate_all
-    from blackboxml.validation.batch import cores
 
     runs = places.runs_containing if arguments.containing else places.runs_at
     paths = list(runs(arguments.paths))

@@ -238,7 +238,7 @@ def _lines(path: Path, ledger: Ledger) -> Iterator[tuple[int, bytes]]:
                 file.seek(offset + len(rest))
                 part = file.read(_PART)
         except OSError as error:
-            ledger.refuse("scalar", "the system refuses", error, where=str(path))
+            ledger.refuse("scalar", error, where=str(path))
             return
         whole = rest + part
         if not part:

@@ -47,7 +47,7 @@ def read_items(
             try:
                 yield from stream.read(path)
             except OSError as error:
-                ledger.refuse("event", "the system refuses", error, where=str(path))
+                ledger.refuse("event", error, where=str(path))
 
 
 @dataclass(slots=True)
