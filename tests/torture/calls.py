@@ -98,7 +98,8 @@ def campaign(
         if limit is not None:
             chosen = random.Random(seed).sample(chosen, min(limit, len(labels)))
         numbered = ((number, point(labels[number], variant)) for number in chosen)
-        return run_all(numbered, running, reporter() if report else None), labels
+        tell = reporter(lambda number, _, what: f"--only {labels[number]}: {what}")
+        return run_all(numbered, running, tell if report else None), labels
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,8 +129,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report=True,
     )
     print(f"{tally}; there are {len(labels):,} points")
-    for number, _, what in tally.failures:
-        print(f"--only {labels[number]}: {what}")
     return bool(tally.failures)
 
 

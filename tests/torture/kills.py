@@ -65,7 +65,8 @@ def campaign(
     with lanes(jobs) as running:
         spans = measure(running[0], names)
         numbered = ((number, trial(seed, number, spans, variant)) for number in range(count))
-        return run_all(numbered, running, reporter() if report else None)
+        tell = reporter(lambda number, met, what: f"--seed {seed} --only {number}: {met}: {what}")
+        return run_all(numbered, running, tell if report else None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,8 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report=True,
     )
     print(tally)
-    for number, failed, what in tally.failures:
-        print(f"--seed {chosen.seed} --only {number}: {failed}: {what}")
     return bool(tally.failures)
 
 

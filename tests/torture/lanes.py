@@ -217,11 +217,16 @@ def run_all(
     return tally
 
 
-def reporter(every: float = 20.0) -> Callable[[Tally], None]:
-    """Return what prints how far a campaign is, now and then."""
-    last = [time.monotonic()]
+def reporter(
+    describe: Callable[[int, Trial, str], str], every: float = 20.0
+) -> Callable[[Tally], None]:
+    """Return what prints each failure as it comes, and now and then how far a campaign is."""
+    last, told = [time.monotonic()], [0]
 
     def report(tally: Tally) -> None:
+        for failure in tally.failures[told[0] :]:
+            print(describe(*failure), flush=True)
+        told[0] = len(tally.failures)
         if time.monotonic() - last[0] > every:
             last[0] = time.monotonic()
             print(tally, flush=True)
