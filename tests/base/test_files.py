@@ -8,10 +8,12 @@ import socket
 import stat
 from typing import TYPE_CHECKING
 
+import h5py
+import pyarrow.parquet as pq
 import pytest
 
 from blackboxml.base import files
-from blackboxml.base.files import Directory, check_relative, write_all
+from blackboxml.base.files import Directory, check_relative, is_refusal, write_all
 from blackboxml.errors import LimitError, NotARunError, UnsafePathError
 
 if TYPE_CHECKING:
@@ -261,3 +263,30 @@ def test_closing_twice_closes_once(tmp_path: Path) -> None:
     directory.close()
     os.fstat(other)
     os.close(other)
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (OSError(errno.EIO, "x"), True),
+        (PermissionError(errno.EACCES, "x"), True),
+        (FileNotFoundError(errno.ENOENT, "x"), False),
+        (OSError(errno.EMFILE, "x"), True),
+        (OSError(errno.ELOOP, "a link"), False),
+        (OSError(errno.ENAMETOOLONG, "x" * 300), False),
+        (OSError("file signature not found"), False),
+        (ValueError(5, "x"), False),
+    ],
+)
+def test_absence_and_damage_are_no_refusals(error: Exception, wanted: bool) -> None:
+    assert is_refusal(error) is wanted
+
+
+def test_numbers_of_errors_come_through_the_libraries(tmp_path: Path) -> None:
+    """What is not there is told by a number, and what is damaged is not."""
+    (tmp_path / "x").write_bytes(bytes(range(256)))
+    for read in (lambda path: h5py.File(path, "r"), pq.ParquetFile):
+        for name, number in (("gone", errno.ENOENT), ("x", None)):
+            with pytest.raises((OSError, ValueError)) as caught:
+                read(tmp_path / name)
+            assert getattr(caught.value, "errno", None) == number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -11,12 +12,12 @@ import textwrap
 import threading
 import time
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from blackboxml import Run, RunWriter, open_run
-from blackboxml.collection import find_runs
+from blackboxml.collection import find_runs, scan_metrics
 from blackboxml.collection.cache import FILE
 from blackboxml.collection.catalogue import Catalogue
 from blackboxml.errors import BlackboxError
@@ -132,6 +133,72 @@ def test_what_hides_a_run_for_a_moment_is_not_remembered(
     assert "no access today" in str(found[0].problem)
     monkeypatch.undo()
     check(Catalogue(root).runs(), root)
+
+
+def test_a_configuration_that_is_refused_is_not_an_empty_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of the run is shown, and the configuration is read the next time."""
+    from blackboxml.collection import glance
+
+    genuine = glance._read
+
+    def refuse(path: str, limit: int) -> bytes:
+        if path.endswith("config.json"):
+            raise OSError(errno.EIO, "the disk fails", path)
+        return genuine(path, limit)
+
+    monkeypatch.setattr(glance, "_read", refuse)
+    catalogue = Catalogue(root)
+    found = {entry.name: entry for entry in catalogue.runs()}
+    for name in ("sealed", "packed"):
+        assert found[name].problem == "config.json: the disk fails"
+        assert (found[name].config, found[name].status) == ({}, "completed")
+        assert found[name].metrics["train/seen"].last == 4
+    assert scan_metrics(root, "train", ["seen"]).collect().height > 0
+    monkeypatch.undo()
+    check(catalogue.runs(), root)
+    check(Catalogue(root).runs(), root)
+
+
+@pytest.mark.parametrize("name", ["listdir", "scandir"])
+def test_a_folder_that_is_refused_does_not_vanish(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It may be a run, or have some: it is told, and looked at the next time."""
+    catalogue = Catalogue(root)
+    catalogue.runs()
+    hidden = root / "sealed" if name == "listdir" else root / "deep"
+    hidden = next(root.glob(f"{hidden.name}*"))
+    os.utime(hidden)
+    genuine = getattr(os, name)
+
+    def refuse(path: str) -> Any:
+        if path == str(hidden):
+            raise OSError(errno.EMFILE, "too many open files", path)
+        return genuine(path)
+
+    monkeypatch.setattr(os, name, refuse)
+    for each in (catalogue, Catalogue(root)):
+        (entry,) = (entry for entry in each.runs() if entry.path == hidden)
+        assert entry.status == "unreadable"
+        assert "too many open files" in str(entry.problem)
+    if name == "listdir":
+        assert "too many" in str(catalogue.look(entry).problem)  # type: ignore[union-attr]
+    monkeypatch.undo()
+    check(catalogue.runs(), root)
+    check(Catalogue(root).runs(), root)
+
+
+def test_a_root_that_is_refused_is_not_an_empty_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise OSError(errno.EIO, "the disk fails", path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(OSError, match="the disk fails"):
+        Catalogue(root).runs()
 
 
 def test_a_live_run_that_does_nothing_costs_no_write(tmp_path: Path) -> None:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 from blackboxml import open_run
 from blackboxml.conversion import convert, importing
 from blackboxml.errors import ConversionError
 from blackboxml.foreign import delimited
-from blackboxml.foreign.interchange import is_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,31 +143,3 @@ def test_a_run_that_cannot_be_read_is_not_imported_twice(
         with pytest.raises(ConversionError, match="it might be imported twice"):
             convert(source, tmp_path / "runs")
     assert whole(tmp_path / "runs") == {"one": ROWS, "two": ROWS}
-
-
-@pytest.mark.parametrize(
-    ("error", "wanted"),
-    [
-        (OSError(errno.EIO, "x"), True),
-        (PermissionError(errno.EACCES, "x"), True),
-        (FileNotFoundError(errno.ENOENT, "x"), False),
-        (OSError(errno.ELOOP, "a link"), False),
-        (OSError("file signature not found"), False),
-        (ValueError(5, "x"), False),
-    ],
-)
-def test_absence_and_damage_are_no_refusals(error: Exception, wanted: bool) -> None:
-    assert is_refusal(error) is wanted
-
-
-def test_numbers_of_errors_come_through_the_libraries(tmp_path: Path) -> None:
-    """What is not there is told by a number, and what is damaged is not."""
-    import h5py
-    import pyarrow.parquet as pq
-
-    (tmp_path / "x").write_bytes(np.arange(99).tobytes())
-    for read in (lambda path: h5py.File(path, "r"), pq.ParquetFile):
-        for name, number in (("gone", errno.ENOENT), ("x", None)):
-            with pytest.raises((OSError, ValueError)) as caught:
-                read(tmp_path / name)
-            assert getattr(caught.value, "errno", None) == number

@@ -256,8 +256,14 @@ def test_a_run_whose_journals_are_gone_and_whose_process_is_elsewhere_is_undecid
 # -- what the system refuses
 
 
+@pytest.fixture(params=[errno.EACCES, errno.EMFILE, errno.EIO], ids=errno.errorcode.get)
+def refusal(request: pytest.FixtureRequest) -> int:
+    """Return why the system refuses."""
+    return int(request.param)
+
+
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def refused(monkeypatch: pytest.MonkeyPatch, refusal: int) -> set[str]:
     """Names of files that the system does not let anybody read.
 
     Root may read everything, so permissions alone would test nothing where the tests run as root.
@@ -267,7 +273,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
     def guarded(path: Any, flags: int, *arguments: Any, **options: Any) -> int:
         if path in names:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            raise OSError(refusal, os.strerror(refusal), path)
         return real(path, flags, *arguments, **options)
 
     monkeypatch.setattr(os, "open", guarded)
@@ -277,7 +283,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", ["run.json", "config.json", "metrics.jsonl", "train.parquet"])
 def test_a_file_that_the_system_refuses_is_no_broken_rule(
-    sealed: Path, refused: set[str], name: str, level: Any
+    sealed: Path, refused: set[str], refusal: int, name: str, level: Any
 ) -> None:
     refused.add(name)
     report = validate(sealed, level=level)
@@ -287,16 +293,18 @@ def test_a_file_that_the_system_refuses_is_no_broken_rule(
     assert not [problem for problem in report.problems if problem.severity == "error"]
     assert report.verdict == "unreadable"
     assert not report.ok
-    assert report.reason == f"{name}: Permission denied"
+    assert report.reason == f"{name}: {os.strerror(refusal)}"
     rule = {"run.json": "BB-MAN-001", "config.json": "BB-CFG-001"}.get(name)
     rule = rule or {"metrics.jsonl": "BB-JNL-001", "train.parquet": "BB-TAB-005"}[name]
     assert report.outcomes[rule].state == "skipped"
 
 
-def test_a_directory_that_the_system_refuses_is_unreadable(sealed: Path, refused: set[str]) -> None:
+def test_a_directory_that_the_system_refuses_is_unreadable(
+    sealed: Path, refused: set[str], refusal: int
+) -> None:
     refused.add(sealed)  # type: ignore[arg-type]
     report = validate(sealed)
-    assert (report.verdict, report.reason) == ("unreadable", "Permission denied")
+    assert (report.verdict, report.reason) == ("unreadable", os.strerror(refusal))
     assert {outcome.state for outcome in report.outcomes.values()} == {"skipped"}
     assert list(report.outcomes) == list(CHECKED)
 

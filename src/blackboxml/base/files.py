@@ -18,7 +18,7 @@ import secrets
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from blackboxml.errors import LimitError, NotARunError, RunIsLiveError, UnsafePathError
 from blackboxml.model import SCRATCH
@@ -42,6 +42,14 @@ _LINKS_UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, er
 SYNC_UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What a file system says that cannot sync a file or a directory."""
 
+_ABSENT: Final = frozenset(
+    (
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+        *(errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG, errno.EILSEQ),
+    )
+)
+"""What the system says where no regular file is."""
+
 
 def check_relative(name: str) -> None:
     """Refuse a path that a run must not name.
@@ -60,6 +68,22 @@ def check_relative(name: str) -> None:
                 "[A-Za-z0-9._-]{1,128} and not begin with '.' or '-'"
             )
             raise UnsafePathError(message)
+
+
+def is_refusal(error: Exception) -> TypeGuard[OSError]:
+    """Tell whether the file system refuses to show a file that is there.
+
+    It may show it another time, so it is neither absent nor damaged. The libraries raise the same
+    class over damaged content, but without the number of an error.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    return number is not None and number not in _ABSENT
+
+
+def raise_refusal(error: Exception) -> None:
+    """Raise an error again if that is what it says."""
+    if is_refusal(error):
+        raise error
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from blackboxml.collection import state as states
 from blackboxml.collection.cache import Cache
-from blackboxml.collection.entry import LIVE, Entry, Facts
-from blackboxml.collection.glance import glance
+from blackboxml.collection.entry import Entry, Facts
+from blackboxml.collection.glance import as_text, glance
 from blackboxml.collection.ledger import Ledger
 from blackboxml.collection.scout import Scout
 from blackboxml.collection.tally import series
@@ -95,11 +95,8 @@ class Catalogue:
             known = self._looked.get(entry.place) or self._entries.get(entry.place, entry)
             if states.is_unchanged(path, known.state):
                 return known
-            now = states.look(path)
-            if now is None:
-                return None
-            found = self._read(entry.place, path, now, known)
-            if found is not known:
+            found = self._read(entry.place, path, known)
+            if found is not None and found is not known:
                 self._looked[entry.place] = found
             return found
 
@@ -159,7 +156,11 @@ class Catalogue:
     ) -> None:
         """Add the runs below a folder, in byte order, links not followed.
 
-        Each is a row of what was known before, or an entry if that does not hold any more.
+        Each is a row of what was known before, or an entry if that does not hold any more. A folder
+        that cannot be listed is an entry too, for it may be a run.
+
+        Raises:
+            OSError: If the root cannot be listed.
         """
         try:
             with os.scandir(folder) as listed:
@@ -168,7 +169,12 @@ class Catalogue:
                     for entry in listed
                     if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(SCRATCH)
                 )
-        except OSError:
+        except OSError as error:
+            if states.is_hidden(error):
+                if not relative:
+                    raise
+                place = relative.rstrip("/")
+                found.append(Entry(self.root, place, states.UNSETTLED, _hidden(error)))
             return
         rows, known, looked = before.rows, before.states, self._looked
         for name in names:
@@ -190,31 +196,31 @@ class Catalogue:
         row, looked = before.rows.get(place), self._looked.get(place)
         if looked is not None and states.is_unchanged(path, looked.state):
             return looked
-        now = states.look(path)
-        if now is None:
-            return None
         entry = looked
         if entry is None and row is not None:
             entry = self._entries.get(place) or before.entry(self.root, row)
-        new = self._read(place, path, now, entry)
-        return row if new is entry and looked is None else new
+        new = self._read(place, path, entry)
+        return row if new is not None and new is entry and looked is None else new
 
-    def _read(self, place: str, path: str, now: states.Look, known: Entry | None) -> Entry:
-        """Return a run as it is now: the one that is known if that still holds."""
+    def _read(self, place: str, path: str, known: Entry | None) -> Entry | None:
+        """Return a run as it is now: the one that is known if that still holds, None if none is."""
+        try:
+            now = states.look(path)
+        except OSError as error:
+            return Entry(self.root, place, states.UNSETTLED, _hidden(error))
+        if now is None:
+            return None
         if known is not None and known.state == now.state():
             return known
         before = known.facts if known is not None and now.goes_on(known.state) else None
         started = time.time_ns()
         watch = lambda: self._watches.setdefault(place, Watch())  # noqa: E731 - of this run
         try:
-            facts = glance(path, now.journal_sizes(), before, watch)
-            final = facts.status not in LIVE
+            facts, final = glance(path, now.journal_sizes(), before, watch)
         except Exception as error:  # noqa: BLE001 - what hides this run may pass, others are there
-            facts, final = Facts(problem=f"{type(error).__name__}: {error}"), False
+            facts, final = _hidden(error), False
         if final:
             self._watches.pop(place, None)
-        if facts.problem is not None:  # it may name a file whose name is no text
-            facts.problem = facts.problem.encode(errors="backslashreplace").decode()
         settled = final and now.newest() <= started - _COARSE_NS
         state = now.sealed() if facts.sealed else now.state()
         if not settled:
@@ -238,6 +244,11 @@ class Catalogue:
             return entry.measured(entry.metrics | series(open_run(entry.path).summary()))
         except (BlackboxError, OSError):
             return found
+
+
+def _hidden(error: Exception) -> Facts:
+    """Return what there is to say of a run that cannot be looked at."""
+    return Facts(problem=as_text(f"{type(error).__name__}: {error}"))
 
 
 @contextmanager

@@ -141,7 +141,7 @@ class Entry:
 
     @property
     def problem(self) -> str | None:
-        """Why the run cannot be read, None if it can."""
+        """Why the run cannot be read, or its configuration; None if all can be."""
         return self.facts.problem
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from blackboxml import manifest as manifests
-from blackboxml.base.files import Directory
+from blackboxml.base.files import Directory, raise_refusal
 from blackboxml.base.scalar import NON_FINITE
 from blackboxml.collection.cells import KINDS
 from blackboxml.collection.entry import LIVE, Facts, Series, dump_series, load_series
@@ -47,8 +47,11 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 def glance(
     path: str, journals: Mapping[str, int], before: Facts | None, watch: Callable[[], Watch]
-) -> Facts:
+) -> tuple[Facts, bool]:
     """Return what there is to say of a run; one that breaks the format says why.
+
+    Beside it stands whether this holds as long as the files are what they are: neither does it for
+    a run that may be going on, nor for one of which the file system refuses a part.
 
     Args:
         path: The run directory.
@@ -60,12 +63,17 @@ def glance(
         OSError: If the file system refuses to show it.
     """
     if (found := _sealed(f"{path}/", journals)) is not None:
-        return found
+        return found, True
     try:
         with Directory(path) as directory:
             return _any(directory, before, watch)
     except BlackboxError as error:
-        return Facts(problem=str(error))
+        return Facts(problem=as_text(str(error))), True
+
+
+def as_text(problem: str) -> str:
+    """Return what is wrong; it may name a file whose name is no text."""
+    return problem.encode(errors="backslashreplace").decode()
 
 
 def _sealed(folder: str, journals: Mapping[str, int]) -> Facts | None:
@@ -86,7 +94,8 @@ def _sealed(folder: str, journals: Mapping[str, int]) -> Facts | None:
             return None
         if manifest["status"] not in ENDED or not usable.is_texts(manifest["tags"]):
             return None
-        facts = _facts(folder, manifest, manifest["status"])
+        facts = _facts(manifest, manifest["status"])
+        facts.config = _config(folder)
         facts.metrics = _listed(manifest)
         facts.sealed = True
         return facts  # noqa: TRY300 - all of it may fail
@@ -147,18 +156,26 @@ _IS: Final[dict[str, Callable[[Any], bool]]] = {
 """How to tell the values of each type."""
 
 
-def _any(directory: Directory, before: Facts | None, watch: Callable[[], Watch]) -> Facts:
-    """Return what the files of a run prove."""
+def _any(
+    directory: Directory, before: Facts | None, watch: Callable[[], Watch]
+) -> tuple[Facts, bool]:
+    """Return what the files of a run prove, and whether that holds."""
     problems: list[Problem] = Findings()
     manifest, journals = manifests.open_proven(directory, LIMITS, problems)
     verdict = determine(directory, manifest, journals, watch())
-    facts = _facts(f"{directory.path}/", manifest, verdict.status)
-    return _measure(directory, journals, facts, before)
+    facts = _facts(manifest, verdict.status)
+    _measure(directory, journals, facts, before)
+    try:
+        facts.config = _config(f"{directory.path}/")
+    except OSError as error:  # that is no reason to hide the rest
+        facts.problem = facts.problem or f"{CONFIG}: {error.strerror}"
+        return facts, False
+    return facts, facts.status not in LIVE
 
 
 def _measure(
     directory: Directory, journals: list[JournalFile], facts: Facts, before: Facts | None
-) -> Facts:
+) -> None:
     """Add what was logged."""
     mark, metrics = None, dict[str, Series]()
     if before is not None and before.id == facts.id and before.mark:
@@ -169,17 +186,16 @@ def _measure(
         try:
             facts.metrics = dump_series(series(RunReader(directory.path).summary()))
         except BlackboxError as error:  # too large, or a table of a packed run is damaged
-            facts.problem = str(error)
-        return facts
+            facts.problem = as_text(str(error))
+        return
     mark, metrics = counted
     if facts.status in LIVE:
         facts.mark = orjson.dumps([*mark])
     facts.metrics = dump_series(metrics)
-    return facts
 
 
-def _facts(folder: str, manifest: Manifest, status: str) -> Facts:
-    """Return what a manifest and a configuration say."""
+def _facts(manifest: Manifest, status: str) -> Facts:
+    """Return what a manifest says."""
     start, end = manifest.get("start"), manifest.get("end")
     return Facts(
         id=manifest["id"],
@@ -188,7 +204,6 @@ def _facts(folder: str, manifest: Manifest, status: str) -> Facts:
         start=None if start is None else manifests.seconds(start),
         end=None if end is None else manifests.seconds(end),
         tags=_dump(manifest["tags"]),
-        config=_config(folder),
         lineage=_object(manifest, "lineage"),
         extensions=_object(manifest, "extensions"),
     )
@@ -209,10 +224,15 @@ def _dump(document: Any) -> bytes:
 
 
 def _config(folder: str) -> bytes:
-    """Return the tree of the configuration; empty where there is none or it is damaged."""
+    """Return the tree of the configuration; empty where there is none or it is damaged.
+
+    Raises:
+        OSError: If the file system refuses to show it.
+    """
     try:
         document = orjson.loads(_read(folder + CONFIG, LIMITS.config_bytes))
         check_format(document, CONFIG_FORMAT)
         return _object(document, "config")
-    except (BlackboxError, OSError, ValueError, TypeError):
+    except (BlackboxError, OSError, ValueError, TypeError) as error:
+        raise_refusal(error)
         return b"{}"

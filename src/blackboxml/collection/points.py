@@ -147,14 +147,14 @@ class PointTable:
             failed: Receives the runs that cannot be read, and why.
         """
         for row, run, path, problem in runs.select("row", *OWN, "problem").rows():
-            if problem is not None:
-                failed[path] = problem
-            elif row in self._has:
+            if row in self._has:
                 try:
                     for table in self._tables(open_run(path), wanted):
                         yield _Piece(table, run, path)
                 except (BlackboxError, OSError, KeyError) as error:
                     failed[path] = str(error)
+            elif problem is not None:
+                failed[path] = problem
 
     def _frame(
         self, pieces: Sequence[_Piece], wanted: Sequence[str], where: pl.Expr | None

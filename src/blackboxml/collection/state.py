@@ -17,6 +17,7 @@ import os
 from typing import Final
 
 from blackboxml.base import naming
+from blackboxml.base.files import is_refusal
 from blackboxml.collection.fingerprint import fingerprint
 from blackboxml.model import CONFIG, MANIFEST
 
@@ -98,10 +99,16 @@ class Look:
 
 
 def look(path: str) -> Look | None:
-    """Look at the files of a run by which it is known to have changed, None if it is no run."""
+    """Look at the files of a run by which it is known to have changed, None if it is no run.
+
+    Raises:
+        OSError: If the directory is hidden.
+    """
     try:
         names = os.listdir(path)
-    except OSError:
+    except OSError as error:
+        if is_hidden(error):
+            raise
         return None
     journals = [
         name
@@ -112,6 +119,14 @@ def look(path: str) -> Look | None:
     if MANIFEST not in names and not journals:
         return None
     return Look(path, [*sorted(journals), MANIFEST, CONFIG])
+
+
+def is_hidden(error: OSError) -> bool:
+    """Tell whether a directory is there that cannot be listed, for another reason than permission.
+
+    What this user may not see is none of his runs: it is left alone, as by `find_runs`.
+    """
+    return is_refusal(error) and not isinstance(error, PermissionError)
 
 
 def is_unchanged(path: str, known: str) -> bool:

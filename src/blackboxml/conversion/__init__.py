@@ -20,13 +20,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 from blackboxml import converters
 from blackboxml import manifest as manifests
-from blackboxml.base.files import Directory
+from blackboxml.base.files import Directory, raise_refusal
 from blackboxml.collection import looks_like_run
 from blackboxml.conversion.comparing import Difference, compare, count_superseded, tally
 from blackboxml.conversion.importing import Imported, identity, import_run, imported
 from blackboxml.conversion.report import ConversionReport, RunReport
 from blackboxml.errors import BlackboxError, ConversionError, UnsupportedVersionError
-from blackboxml.foreign.interchange import MEDIA_KINDS, Ledger, Remark, raise_refusal
+from blackboxml.foreign.interchange import MEDIA_KINDS, Ledger, Remark
 from blackboxml.model import SCRATCH
 from blackboxml.reader import open_run
 

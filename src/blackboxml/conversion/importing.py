@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blackboxml import manifest as manifests
-from blackboxml.base.files import Directory
+from blackboxml.base.files import Directory, is_refusal
 from blackboxml.base.naming import group_of
 from blackboxml.collection import find_runs
 from blackboxml.config import encode_config
@@ -28,7 +28,6 @@ from blackboxml.foreign.interchange import (
     Restart,
     count_as,
     flatten,
-    is_refusal,
     one_by_one,
 )
 from blackboxml.journal.metric import Points

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
 from blackboxml.base import naming
+from blackboxml.base.files import raise_refusal
 from blackboxml.errors import BlackboxError, FormatError
 from blackboxml.foreign import values as foreign
 from blackboxml.foreign.interchange import (
@@ -27,7 +28,6 @@ from blackboxml.foreign.interchange import (
     count_as,
     fingerprint,
     is_plain,
-    raise_refusal,
 )
 from blackboxml.foreign.legacy import scan_legacy
 from blackboxml.model import INT64_MAX, INT64_MIN, MANIFEST, SCRATCH

@@ -23,9 +23,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.errors import ConversionError
 from blackboxml.foreign import delimited, layout, tabular
-from blackboxml.foreign.interchange import open_plain, raise_refusal
+from blackboxml.foreign.interchange import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

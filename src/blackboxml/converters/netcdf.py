@@ -22,9 +22,10 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.base.extras import require
+from blackboxml.base.files import raise_refusal
 from blackboxml.base.naming import variable_names
 from blackboxml.foreign import layout, tabular
-from blackboxml.foreign.interchange import Description, raise_refusal
+from blackboxml.foreign.interchange import Description
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

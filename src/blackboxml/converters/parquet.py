@@ -21,8 +21,8 @@ import decimal
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.foreign import layout, tabular
-from blackboxml.foreign.interchange import raise_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

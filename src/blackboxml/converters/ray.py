@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.foreign import delimited
 from blackboxml.foreign.hyperparameters import read_json
 from blackboxml.foreign.interchange import (
@@ -22,7 +23,6 @@ from blackboxml.foreign.interchange import (
     flatten,
     is_plain,
     open_plain,
-    raise_refusal,
 )
 from blackboxml.foreign.values import Names, number, to_medium
 

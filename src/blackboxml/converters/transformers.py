@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.foreign.hyperparameters import read_json
 from blackboxml.foreign.interchange import (
     ForeignRun,
@@ -17,7 +18,6 @@ from blackboxml.foreign.interchange import (
     Restart,
     fingerprint,
     is_plain,
-    raise_refusal,
 )
 from blackboxml.foreign.values import Names, separate
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.errors import ConversionError, FormatError
-from blackboxml.foreign.interchange import open_plain, raise_refusal
+from blackboxml.foreign.interchange import open_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

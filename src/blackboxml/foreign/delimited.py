@@ -11,8 +11,9 @@ import io
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.base.naming import distinct
-from blackboxml.foreign.interchange import open_plain, raise_refusal
+from blackboxml.foreign.interchange import open_plain
 from blackboxml.model import INT64_MAX, INT64_MIN
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from blackboxml.base.files import is_refusal
 from blackboxml.journal.metric import Points
 
 if TYPE_CHECKING:
@@ -271,31 +272,6 @@ class Ledger:
 def count_as(kind: str) -> Kind:
     """Return as what a medium counts: one of a kind that the format has not is an artifact."""
     return cast("Kind", kind) if kind in MEDIA_KINDS else "artifact"
-
-
-_ABSENT: Final = frozenset(
-    (
-        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
-        *(errno.EINVAL, errno.ENXIO, errno.ENODEV),
-    )
-)
-"""What the system says where no regular file is."""
-
-
-def is_refusal(error: Exception) -> bool:
-    """Tell whether the file system refuses to show a file that is there.
-
-    It may show it another time, so it is neither absent nor damaged. The libraries raise the same
-    class over damaged content, but without the number of an error.
-    """
-    number = error.errno if isinstance(error, OSError) else None
-    return number is not None and number not in _ABSENT
-
-
-def raise_refusal(error: Exception) -> None:
-    """Raise an error again if that is what it says."""
-    if is_refusal(error):
-        raise error
 
 
 def is_plain(path: Path) -> bool:

@@ -16,6 +16,7 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.base.naming import distinct
 from blackboxml.foreign import delimited
 from blackboxml.foreign.hyperparameters import read_yaml
@@ -27,7 +28,6 @@ from blackboxml.foreign.interchange import (
     Restart,
     count_as,
     fingerprint,
-    raise_refusal,
 )
 from blackboxml.foreign.values import Names, document, number, recall, to_medium
 from blackboxml.model import INT64_MAX

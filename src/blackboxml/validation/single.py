@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from blackboxml import manifest as manifests
 from blackboxml import published
 from blackboxml.base import naming
-from blackboxml.base.files import Directory
+from blackboxml.base.files import Directory, is_refusal
 from blackboxml.errors import NotARunError, UnsafePathError
 from blackboxml.model import LIMITS, MANIFEST, Limits
 from blackboxml.validation.report import CHECKED, LEVELS, Level, Outcome, Report, Verdict
@@ -240,7 +240,7 @@ def _run(check: Callable[[Subject], None], subject: Subject) -> None:
         found = f"{type(error).__name__}: {error}"[:300]
         rules = RULES[check]
         subject.skip(f"what is there could not be checked: {found}", *rules)
-        if isinstance(error, OSError) and error.errno in _REFUSED:
+        if is_refusal(error):
             subject.refuse(error.filename if isinstance(error.filename, str) else name, error)
             return
         message = f"what is there could not be checked: {found}"
@@ -249,10 +249,6 @@ def _run(check: Callable[[Subject], None], subject: Subject) -> None:
             subject.life = f"unknown: {message}"
             return
         subject.report(first, message, cure="restore it from a backup")
-
-
-_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EREMOTEIO})
-"""What the system says of a file that is there and that it does not let us read."""
 
 
 def _with_cure(problem: Problem, path: Path) -> Problem:
