@@ -8,6 +8,7 @@ it. `check` looks at what is left, in another process, and returns what is wrong
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import shutil
@@ -515,6 +516,56 @@ def check_deletion(folder: Path, said: Said) -> str | None:
     return None
 
 
+def prepare_reading(folder: Path) -> None:
+    """Leave a run that is sealed, one that is packed, and one that is neither."""
+    prepare_packing(folder / "sealed")
+    prepare_unpacking(folder / "packed")
+    prepare_sealing(folder / "ended")
+
+
+def act_read(folder: Path, say: Say) -> None:
+    """Validate each run, and read it in each way; what is refused is neither damaged nor absent.
+
+    Raises:
+        OSError: If that is what stops the reading.
+        AssertionError: If anything else comes of it.
+    """
+    for path in map(_only, sorted(folder.iterdir())):
+        if (wrong := check_verdict(path, "valid", "unreadable")) is not None:
+            raise AssertionError(wrong)
+        try:
+            wrong = _read_all(path)
+        except BlackboxError as error:
+            wrong = f"reading said {type(error).__name__}: {error}"
+        if wrong is not None:
+            raise AssertionError(f"{path.parents[1].name}: {wrong}")
+    say(DONE)
+
+
+def _read_all(path: Path) -> str | None:
+    """Read a whole run of sixty records in each way, and say what is wrong with what it says."""
+    reader = open_run(path)
+    table = reader.arrow("train", columns=["loss"])
+    found = [{"train/loss": loss} for loss in table.column("loss").to_pylist()]
+    if len(found) != 60 or not all(
+        same(each, {"train/loss": point(step)["train/loss"]}) for step, each in enumerate(found)
+    ):
+        return f"the losses are {found}"
+    if (last := reader.summary()["big"].last) != 2**60 + 59:
+        return f"the last value is {last}"
+    if reader.config != {"lr": 0.1}:
+        return f"the configuration is {reader.config}"
+    if (fault := check_readable(path, 60)) is not None:
+        return fault
+    return f"a problem is reported: {reader.problems[0]}" if reader.problems else None
+
+
+def check_reading(folder: Path, said: Said) -> str | None:
+    """Check that nothing was changed."""
+    places = sorted(folder.iterdir())
+    return first_fault(*(functools.partial(check_kept, place, said) for place in places))
+
+
 def _only(folder: Path) -> Path:
     path = the_run(folder)
     if path is None:
@@ -541,6 +592,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "import": Scenario(prepare_import, act_import, check_import),
     "export": Scenario(prepare_packing, act_export, check_export),
     "delete": Scenario(prepare_deletion, act_delete, check_deletion),
+    "read": Scenario(prepare_reading, act_read, check_reading),
     "catalogue": Scenario(catalogues.prepare, catalogues.act, catalogues.check),
 }
 

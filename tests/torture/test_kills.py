@@ -45,6 +45,18 @@ def test_a_writer_that_takes_no_notice_of_errors_is_found_out() -> None:
     assert any("acknowledged" in what for _, _, what in tally.failures)
 
 
+@pytest.mark.parametrize("variant", ["", "blaming"])
+def test_who_takes_what_is_refused_for_damage_is_found_out(variant: str) -> None:
+    tally, _ = calls.campaign(
+        names=["read"], faults=["eio-reading"], variant=variant, limit=20, seed=1
+    )
+    found = [what for _, _, what in tally.failures]
+    if variant:
+        assert any("found invalid" in what for what in found)
+    else:
+        assert not found
+
+
 def test_each_variant_is_tried() -> None:
-    assert VARIANTS.keys() == {"buffered", "in-place", "forgiving", "trusting"}
-    assert len(SCENARIOS) >= 15
+    assert VARIANTS.keys() == {"blaming", "buffered", "in-place", "forgiving", "trusting"}
+    assert len(SCENARIOS) >= 16

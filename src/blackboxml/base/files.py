@@ -80,9 +80,10 @@ def is_refusal(error: Exception) -> TypeGuard[OSError]:
     return number is not None and number not in _ABSENT
 
 
-def raise_refusal(error: Exception) -> None:
-    """Raise an error again if that is what it says."""
+def raise_refusal(error: Exception, name: str | None = None) -> None:
+    """Raise an error again if that is what it says, with the name of the file if it has none."""
     if is_refusal(error):
+        error.filename = error.filename or name
         raise error
 
 
@@ -282,10 +283,13 @@ class Directory:
 
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[int]:
-        """Open a regular file for the length of a `with` block."""
+        """Open a regular file for the length of a `with` block; an error of reading names it."""
         descriptor = self.open(name)
         try:
             yield descriptor
+        except OSError as error:
+            raise_refusal(error, name)
+            raise
         finally:
             let_go(descriptor)
 

@@ -7,13 +7,14 @@ group, whatever it was read from, so that every kind of run and every library gi
 
 from __future__ import annotations
 
+import logging
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blackboxml import manifest as manifests
 from blackboxml import published
-from blackboxml.base.files import Directory
+from blackboxml.base.files import Directory, is_refusal
 from blackboxml.base.settled import settled
 from blackboxml.config import decode_config
 from blackboxml.errors import Findings, FormatError, Problem, TableError, UnsafePathError
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from blackboxml.manifest import Manifest
     from blackboxml.model import ReaderStatus
     from blackboxml.reader.decoded import Decoded
+
+logger = logging.getLogger("blackboxml")
 
 Snapshot = tuple[tuple[str, int], ...]
 
@@ -504,7 +507,7 @@ class RunReader:
             for piece in iterate_table(self._directory, file, *given):
                 yield piece
                 done += len(piece)
-        except (TableError, UnsafePathError) as error:
+        except (TableError, UnsafePathError, OSError) as error:
             self._take_journals(group, file, error)
         else:
             return
@@ -520,7 +523,7 @@ class RunReader:
         name, listed, directory = said["table"], said["metrics"], self._directory
         try:
             table = read_table(directory, name, self._limits, columns, listed, self.problems)
-        except (TableError, UnsafePathError) as error:
+        except (TableError, UnsafePathError, OSError) as error:
             self._take_journals(group, name, error)
             table = self._decode().table(group, self._identity())
         if columns is not None:
@@ -532,8 +535,11 @@ class RunReader:
         """Report a damaged table that the journals stand in for; raise the error if they cannot."""
         if self.packed or group not in self._decode().schemas:
             raise error
-        rule = getattr(error, "rule", "BB-LAY-009")
-        self._report(rule, f"{error}; the journal is read instead", name)
+        message = f"{error}; the journal is read instead"
+        if is_refusal(error):  # which breaks no rule
+            logger.warning("%s: %s", self.path, message)
+        else:
+            self._report(getattr(error, "rule", "BB-LAY-009"), message, name)
 
     def _require(self, table: pa.Table, columns: list[str]) -> None:
         """Refuse columns that a table does not have."""

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.base.scalar import spell
 from blackboxml.errors import (
     Findings,
@@ -366,6 +367,7 @@ def open_table(directory: Directory, name: str, limits: Limits = LIMITS) -> pq.P
 
     Raises:
         TableError: If it is missing, damaged, or no table of this format.
+        OSError: If the file system refuses to show it.
         LimitError: If it is larger than a reader accepts.
         UnsafePathError: If it is a link or a special file.
     """
@@ -384,6 +386,7 @@ def open_table(directory: Directory, name: str, limits: Limits = LIMITS) -> pq.P
         metadata = file.metadata
         wrong = _wrong(file)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise_refusal(error, name)
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message) from None
     if wrong:
@@ -449,7 +452,7 @@ def is_sound(directory: Directory, name: str, limits: Limits) -> bool:
     """Tell whether a table is safe to be opened by its path."""
     try:
         open_table(directory, name, limits).close(force=True)
-    except (TableError, UnsafePathError):
+    except (TableError, UnsafePathError, OSError):
         return False
     except LimitError:  # to read it lazily is the cure
         return True
@@ -521,6 +524,7 @@ def read_table(  # noqa: PLR0917
 
     Raises:
         TableError: If it is missing or damaged.
+        OSError: If the file system refuses to show it.
         LimitError: If it is larger than a reader accepts.
     """
     file = open_table(directory, name, limits)
@@ -531,6 +535,7 @@ def read_table(  # noqa: PLR0917
         found = Findings() if problems is None else problems
         return _labelled(table, file.schema_arrow, name, said or {}, found)
     except (pa.ArrowException, OSError) as error:
+        raise_refusal(error, name)
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message, "BB-TAB-017") from None
     finally:
@@ -548,6 +553,7 @@ def iterate_table(
 
     Raises:
         TableError: If it is missing or damaged.
+        OSError: If the file system refuses to show it.
     """
     found = Findings() if problems is None else problems
     file = open_table(directory, name, limits)
@@ -557,6 +563,7 @@ def iterate_table(
             table = _checked(rows, name, file, [place])
             yield _labelled(table, file.schema_arrow, name, said or {}, found)
     except (pa.ArrowException, OSError) as error:
+        raise_refusal(error, name)
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message, "BB-TAB-017") from None
     finally:

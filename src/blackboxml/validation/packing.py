@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.journal.table import INDEX, GroupSchema, read_keys
 from blackboxml.model import MANIFEST
 from blackboxml.seal import rewinds_of
@@ -132,6 +133,7 @@ def _check_rows(
                     column = counting.column(at)
                     counts[metric] += len(column) - column.null_count
     except (pa.ArrowException, OSError) as error:
+        raise_refusal(error, table)
         subject.report("BB-TAB-017", f"it cannot be read: {error}"[:300], table)
         return False
     _check_counts(subject, name, entry, (rows, effective), counts)

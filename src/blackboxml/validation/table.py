@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.journal.table import INDEX, METADATA, METRIC, STATISTIC
 from blackboxml.model import TABLE_FORMAT
 from blackboxml.seal.sealed import is_large, same
@@ -41,6 +42,7 @@ def open_table(subject: Subject, name: str) -> pq.ParquetFile | None:
         subject.stack.callback(file.close, force=True)
         metadata, _ = file.metadata, file.schema_arrow
     except (pa.ArrowException, OSError, ValueError) as error:
+        raise_refusal(error, name)
         message = f"it cannot be opened as Parquet: {error}"
         subject.report("BB-TAB-016", message[:300], name, cure=subject.cure)
         return None
@@ -96,6 +98,7 @@ def check_table(
             for _ in batches(file):
                 pass
     except (pa.ArrowException, OSError) as error:
+        raise_refusal(error, name)
         message = f"it cannot be read: {error}"
         subject.report("BB-TAB-017", message[:300], name, cure=subject.cure)
         return
