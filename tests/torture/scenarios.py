@@ -228,16 +228,20 @@ def act_rotate(folder: Path, say: Say) -> None:
     run.finish()
 
 
+GIVEN: Final = {"lr": 0.1}
+"""The configuration of a run that is gone on with."""
+
+
 def prepare_resume(folder: Path) -> None:
     """Leave a run that was interrupted after forty records."""
-    run = start(folder, seal=False)
+    run = start(folder, seal=False, config=GIVEN)
     log_some(run, 40, bytes)
     run.finish("interrupted")
 
 
 def prepare_resume_sealed(folder: Path) -> None:
     """Leave a sealed run of forty records."""
-    run = start(folder)
+    run = start(folder, config=GIVEN)
     log_some(run, 40, bytes)
     run.finish("interrupted")
 
@@ -250,9 +254,19 @@ def act_resume(folder: Path, say: Say) -> None:
         run = Run(NAME, resume=path, environment=()).start()
     except (BlackboxError, OSError):
         return  # what cannot be read cannot be gone on with
+    run.log_config(seed=1)
     log_some(run, 60, say, first=40)
     run.finish()
     say(DONE)
+
+
+def check_resumed(folder: Path, said: Said) -> str | None:
+    """Check a run that was gone on with, and that its configuration was added to."""
+    if (fault := check_training(folder, said, 40 + said.records)) is not None:
+        return fault
+    config = open_run(_only(folder)).config
+    wanted = GIVEN | ({"seed": 1} if said.done and not said.warned else {})
+    return None if config.items() >= wanted.items() else f"the configuration is {config}"
 
 
 def act_media(folder: Path, say: Say) -> None:
@@ -577,12 +591,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "log": Scenario(nothing, act_log, lambda f, s: check_training(f, s, s.records), True),
     "finish": Scenario(nothing, act_finish, lambda f, s: check_training(f, s, s.records), True),
     "rotate": Scenario(nothing, act_rotate, lambda f, s: check_training(f, s, s.records), True),
-    "resume": Scenario(
-        prepare_resume, act_resume, lambda f, s: check_training(f, s, 40 + s.records), True
-    ),
-    "resume-sealed": Scenario(
-        prepare_resume_sealed, act_resume, lambda f, s: check_training(f, s, 40 + s.records), True
-    ),
+    "resume": Scenario(prepare_resume, act_resume, check_resumed, True),
+    "resume-sealed": Scenario(prepare_resume_sealed, act_resume, check_resumed, True),
     "media": Scenario(nothing, act_media, check_media, True),
     "seal": Scenario(prepare_sealing, act_seal, check_kept),
     "pack": Scenario(prepare_packing, act_pack, check_kept),

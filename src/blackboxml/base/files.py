@@ -17,6 +17,7 @@ import re
 import secrets
 import stat
 import time
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeGuard
 
@@ -388,6 +389,18 @@ class Directory:
     def rename(self, old: str, new: str) -> None:
         """Rename inside the directory; the new name is replaced if it exists."""
         os.rename(old, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+
+    def set_aside(self, name: str) -> str:
+        """Give a file that cannot be used a name that is free, and return that.
+
+        Raises:
+            OSError: If the file system refuses.
+        """
+        taken = set(self.names())
+        free = next(new for number in count(1) if (new := f"{name}.damaged-{number}") not in taken)
+        self.rename(name, free)
+        self.sync()
+        return free
 
     def remove(self, name: str) -> None:
         """Remove a file if it is there; a folder of scratch goes with its content."""

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +18,8 @@ from blackboxml.base import environment as environments
 from blackboxml.base.files import Directory
 from blackboxml.collection import newest_run
 from blackboxml.companion import Companions
-from blackboxml.config import decode_config, encode_config
-from blackboxml.errors import BlackboxError, ConfigError, RunStateError
-from blackboxml.journal import check_format, parse
-from blackboxml.model import CONFIG_FORMAT, LIMITS, VERSION
+from blackboxml.config import encode_config
+from blackboxml.errors import BlackboxError, RunStateError
 from blackboxml.writer import RunWriter
 from blackboxml.writer.media_log import MediaLog
 
@@ -124,7 +121,6 @@ class Run(MediaLog):
         self._writer: RunWriter | None = None
         self._git: threading.Thread | None = None
         self._pid = os.getpid()
-        self._config_lock = threading.RLock()
 
     # -- life
 
@@ -154,7 +150,7 @@ class Run(MediaLog):
         self.log = writer.log  # type: ignore[method-assign]
         try:
             if tree:
-                self._merge_config(tree)
+                writer.add_config(tree)
             self._capture_git()
             self._companions.start(writer, tree)
             _handle_termination()
@@ -262,7 +258,7 @@ class Run(MediaLog):
             raise RunStateError(message)
         tree = {} if config is None else encode_config(config)
         tree |= encode_config(parameters) if parameters else {}
-        self._merge_config(tree)
+        writer.add_config(tree)
 
     def rewind(self, step: int) -> None:
         """Say that training went back to a checkpoint: points at `step` or later do not count.
@@ -359,49 +355,6 @@ class Run(MediaLog):
             strict=self._strict,
             sync=self._sync,
         )
-
-    def _merge_config(self, tree: dict[str, Any]) -> None:
-        """Write the configuration with new values, and those they replace."""
-        writer = self._require()
-        with self._config_lock:
-            document = self._config_document(writer)
-            old = document["config"]
-            changed = {key: old[key] for key in tree if key in old and old[key] != tree[key]}
-            if changed:
-                document.setdefault("replaced", []).append(
-                    {
-                        "attempt": writer.attempt,
-                        "time": manifests.timestamp(time.time()),
-                        "values": changed,
-                    }
-                )
-            document["config"] = old | tree
-            data = manifests.dump(document)
-            if len(data) > LIMITS.config_bytes:
-                message = (
-                    f"the configuration has {len(data):,} bytes, {LIMITS.config_bytes:,} may be; "
-                    "keep large values in a file of their own"
-                )
-                raise ConfigError(message)
-            writer.write_config(data)
-
-    def _config_document(self, writer: RunWriter) -> dict[str, Any]:
-        """Return `config.json` as it is, or an empty one."""
-        empty = {
-            "format": {"name": CONFIG_FORMAT, "version": VERSION, "features": []},
-            "config": {},
-        }
-        data = writer.read_config()
-        if data is None:
-            return empty
-        try:
-            document = parse(data)
-            check_format(document, CONFIG_FORMAT)
-            decode_config(document["config"])
-        except (BlackboxError, KeyError, TypeError, ValueError) as error:
-            logger.warning("config.json of %s is damaged and is begun anew: %s", writer.path, error)
-            return empty
-        return document
 
     def _capture_git(self) -> None:
         """Ask git on a thread: in a large repository it takes seconds."""

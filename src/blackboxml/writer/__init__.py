@@ -22,17 +22,13 @@ from typing import TYPE_CHECKING, Any, Final
 from blackboxml import manifest as manifests
 from blackboxml.base import naming, process
 from blackboxml.base.files import Directory
-from blackboxml.errors import (
-    BlackboxError,
-    MetricError,
-    RunStateError,
-    WriteError,
-)
+from blackboxml.errors import BlackboxError, MetricError, RunStateError, WriteError
 from blackboxml.journal import new_header
 from blackboxml.journal.metric import read_step
-from blackboxml.model import CONFIG, JOURNAL_FORMAT, LIMITS, MANIFEST, MEDIA_FORMAT, SUMS
+from blackboxml.model import CONFIG, JOURNAL_FORMAT, MANIFEST, MEDIA_FORMAT, SUMS
 from blackboxml.version import __version__
 from blackboxml.writer import resumption
+from blackboxml.writer.configuration import Configuration
 from blackboxml.writer.documents import Documents, absolute
 from blackboxml.writer.media_recorder import MediaRecorder
 from blackboxml.writer.recorder import Recorder, Sync
@@ -94,6 +90,7 @@ class RunWriter:
             self._first = 1 + max((each.ordinal for each in history), default=-1)
         self._strict = strict
         self._documents = Documents(path, directory, self._may_warn, strict=strict)
+        self._configuration = Configuration(self._documents, strict=strict)
         self._finished = False
         self._end: dict[str, Any] = {}
         self._opened = self._ended = 0.0
@@ -453,7 +450,8 @@ class RunWriter:
             if exception is not None:
                 self._end["exception"] = manifests.clip(exception)
         refusals: list[WriteError] = []
-        for work in (self._close_media, self._record_end, self._recorder.close, self._write_end):
+        ends = self._configuration.close, self._close_media, self._record_end, self._recorder.close
+        for work in (*ends, self._write_end):
             try:
                 work()
             except WriteError as error:
@@ -521,9 +519,9 @@ class RunWriter:
         with self._documents.lock:
             return self._documents.open().append(name, data)
 
-    def read_config(self) -> bytes | None:
-        """Return `config.json`, or None where there is none or it cannot be read."""
-        return self._documents.read(CONFIG, LIMITS.config_bytes)
+    def add_config(self, tree: dict[str, Any]) -> None:
+        """Merge values into `config.json`; see `Configuration.add`."""
+        self._configuration.add(self.attempt, tree)
 
     def _header(self, directory: Directory, ordinal: int, first_seq: int) -> dict[str, Any]:
         """Return the header of a journal; the first one of a resumed run settles the attempt."""
@@ -570,6 +568,7 @@ class RunWriter:
             self._media.tick()
         if self._documents.owed and not self.degraded:
             self._documents.pay()
+        self._configuration.settle()
         if not busy and idle >= HEARTBEAT_SECONDS:
             self._recorder.touch()
             return True

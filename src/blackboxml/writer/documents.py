@@ -99,15 +99,30 @@ class Documents:
         return [] if self._directory is None else self._directory.names()
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """Return a document, or None where there is none or it cannot be read."""
+        """Return a document, or None where there is none.
+
+        Raises:
+            OSError: If the file system refuses to show it.
+            LimitError: If it is longer.
+            UnsafePathError: If it is no regular file.
+        """
         if name in self.owed:
             return self.owed[name]
         if self._directory is None:
             return None
         try:
             return self._directory.read(name, limit)
-        except (OSError, ValueError):
+        except FileNotFoundError:
             return None
+
+    def set_aside(self, name: str) -> str:
+        """Give a document that cannot be used a name that is free, and return that.
+
+        Raises:
+            OSError: If the file system refuses.
+        """
+        with self.lock:
+            return self.open().set_aside(name)
 
     def replace(self, name: str, data: bytes) -> None:
         """Replace a document; what the file system refuses is owed, and warned of once.

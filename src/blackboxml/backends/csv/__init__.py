@@ -76,7 +76,7 @@ class CSVBackend(TrackerBackend):
         """
         if self._directory is None or _is_run(self._directory.path):
             return
-        merged = {**_read_config(self._directory.path / CONFIG), **config}
+        merged = {**_read_config(self._directory), **config}
         text = json.dumps(_plain(merged), indent=2, default=str, ensure_ascii=False)
         self._directory.replace(CONFIG, f"{text}\n".encode(errors="backslashreplace"))
 
@@ -124,15 +124,15 @@ def _is_run(folder: Path) -> bool:
         return False
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(directory: Directory) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads((directory.path / CONFIG).read_text("utf-8"))
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        put_aside(path)
+        put_aside(directory, CONFIG)
         return {}
     return found
 

@@ -26,7 +26,6 @@ from blackboxml.model import SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from blackboxml.base.files import Directory
 
@@ -268,7 +267,7 @@ class Rows:
             self._earned += self._pending_size
             self._pending_size = 0
         if waiting is not None and (waiting.damaged or waiting.after > self._size):
-            put_aside(self._directory.path / PENDING)
+            put_aside(self._directory, PENDING)
         else:
             self._directory.remove(PENDING)
 
@@ -301,7 +300,7 @@ class Rows:
         if total and (columns is None or not self._size or len(tail) > _LONGEST_TAIL):
             os.close(self._file)
             self._file, self._head, self._size = -1, 0, 0
-            put_aside(path)
+            put_aside(self._directory, METRICS)
             return
         if tail:
             logger.warning("%s ends in half a row, which is now in %s", path, TORN)
@@ -377,10 +376,7 @@ def _read_pending(directory: Directory) -> _Waiting | None:
     return _Waiting(after, rows, damaged) if rows or damaged else None
 
 
-def put_aside(path: Path) -> None:
+def put_aside(directory: Directory, name: str) -> None:
     """Give a file that cannot be used a name that is free."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    path.rename(aside)
-    logger.warning("%s is damaged; it is now %s", path, aside.name)
+    free = directory.set_aside(name)
+    logger.warning("%s is damaged; it is now %s", directory.path / name, free)
