@@ -207,7 +207,7 @@ def _from_tables(case: Case) -> Manifest:
         ManifestError: If there is no table of a run either.
     """
     from blackboxml.journal.table import METADATA
-    from blackboxml.seal.sealed import open_table
+    from blackboxml.seal.sealed import close_table, open_table
 
     for name in _tables(case.directory):
         try:
@@ -220,7 +220,7 @@ def _from_tables(case: Case) -> Manifest:
                 )
                 first = next(source.rows(), (FIRST, {}))[1]
             finally:
-                file.close(force=True)
+                close_table(file)
         except (OSError, BlackboxError, ValueError, KeyError, TypeError):
             continue
         if "id" in case.raw and run["id"] != case.raw["id"]:

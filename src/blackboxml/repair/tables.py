@@ -19,7 +19,7 @@ from blackboxml.base import naming
 from blackboxml.base.scalar import spell
 from blackboxml.errors import BlackboxError
 from blackboxml.journal.table import INDEX, METADATA, read_keys
-from blackboxml.seal.sealed import open_table
+from blackboxml.seal.sealed import close_table, open_table
 from blackboxml.validation.document import parse
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class TableSource:
         try:
             yield from self._rows(file)
         finally:
-            file.close(force=True)
+            close_table(file)
 
     def _rows(self, file: pq.ParquetFile) -> Iterator[tuple[Place, Event]]:
         """Yield the rows of a file that opens."""

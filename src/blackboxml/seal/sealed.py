@@ -448,10 +448,16 @@ def _checked(rows: pa.Table, name: str, file: pq.ParquetFile, places: Iterable[i
     return rows
 
 
+def close_table(file: pq.ParquetFile) -> None:
+    """Close a table; what was read of it stays good if that fails."""
+    with contextlib.suppress(OSError):
+        file.close(force=True)
+
+
 def is_sound(directory: Directory, name: str, limits: Limits) -> bool:
     """Tell whether a table is safe to be opened by its path."""
     try:
-        open_table(directory, name, limits).close(force=True)
+        close_table(open_table(directory, name, limits))
     except (TableError, UnsafePathError, OSError):
         return False
     except LimitError:  # to read it lazily is the cure
@@ -539,7 +545,7 @@ def read_table(  # noqa: PLR0917
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message, "BB-TAB-017") from None
     finally:
-        file.close(force=True)
+        close_table(file)
 
 
 def iterate_table(
@@ -567,7 +573,7 @@ def iterate_table(
         message = f"{directory.path / name} is damaged: {error}"
         raise TableError(message, "BB-TAB-017") from None
     finally:
-        file.close(force=True)
+        close_table(file)
 
 
 def _bits(column: pa.ChunkedArray) -> pa.ChunkedArray:

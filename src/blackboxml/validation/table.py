@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from blackboxml.base.files import raise_refusal
 from blackboxml.journal.table import INDEX, METADATA, METRIC, STATISTIC
 from blackboxml.model import TABLE_FORMAT
-from blackboxml.seal.sealed import is_large, same
+from blackboxml.seal.sealed import close_table, is_large, same
 from blackboxml.validation.document import check_schema, check_version, parse
 from blackboxml.validation.page import pages
 
@@ -39,7 +39,7 @@ def open_table(subject: Subject, name: str) -> pq.ParquetFile | None:
             # By descriptor: what was found to be a regular file is what is read.
             source = pa.OSFile(f"/dev/fd/{descriptor}")
         file = pq.ParquetFile(source, page_checksum_verification=True)
-        subject.stack.callback(file.close, force=True)
+        subject.stack.callback(close_table, file)
         metadata, _ = file.metadata, file.schema_arrow
     except (pa.ArrowException, OSError, ValueError) as error:
         raise_refusal(error, name)
