@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -82,3 +83,33 @@ def test_the_newest_run_of_a_name_is_the_one_that_began_last(tmp_path: Path) -> 
 def test_a_name_is_that_of_the_run_and_not_of_its_directory(tmp_path: Path) -> None:
     write(tmp_path / "x_20261121_142201", {"metrics.jsonl": named("y")})
     assert newest_run(tmp_path, "x") is None
+
+
+def test_what_the_system_refuses_is_not_taken_for_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for place in ("a", "b"):
+        write(tmp_path / place, {"metrics.jsonl": named("x")})
+
+    def refuse(number: int, name: str) -> None:
+        genuine = getattr(os, name)
+
+        def guarded(path: Any, *arguments: Any, **options: Any) -> Any:
+            if str(path).endswith("/b"):
+                raise OSError(number, os.strerror(number), str(path))
+            return genuine(path, *arguments, **options)
+
+        monkeypatch.setattr(os, name, guarded)
+
+    refuse(errno.EMFILE, "open")
+    assert newest_run(tmp_path, "x") == tmp_path / "a"
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith(f"{tmp_path / 'b'} is passed over, as it cannot be read: ")
+    monkeypatch.undo()
+    refuse(errno.EIO, "listdir")
+    with pytest.raises(OSError, match="Input/output"):
+        list(find_runs(tmp_path))
+    monkeypatch.undo()
+    refuse(errno.EACCES, "listdir")
+    refuse(errno.EACCES, "scandir")
+    assert list(find_runs(tmp_path)) == [tmp_path / "a"]

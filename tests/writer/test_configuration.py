@@ -73,8 +73,21 @@ def test_values_that_wait_for_ever_are_named(
     refused.add("config.json")
     resumed.add_config({"lr": 0.2, "seed": 1})
     resumed.finish()
-    assert caplog.records[-1].getMessage() == f"{resumed.path / 'config.json'} lacks lr, seed"
+    said = caplog.records[-1].getMessage()
+    assert said.endswith("config.json lacks lr, seed: it could not be read to the end")
     refused.clear()
+    assert open_run(resumed.path).config == {"lr": 0.1, "layers": 3}
+
+
+def test_values_that_wait_and_make_it_too_large_are_named(
+    resumed: RunWriter, refused: set[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    refused.add("config.json")
+    resumed.add_config({"text": "x" * 17 * 2**20})
+    refused.clear()
+    resumed.finish()
+    assert "lacks text: the configuration has" in caplog.records[-1].getMessage()
+    assert open_run(resumed.path).status == "completed"
     assert open_run(resumed.path).config == {"lr": 0.1, "layers": 3}
 
 

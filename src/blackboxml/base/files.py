@@ -81,6 +81,14 @@ def is_refusal(error: Exception) -> TypeGuard[OSError]:
     return number is not None and number not in _ABSENT
 
 
+def is_hidden(error: Exception) -> bool:
+    """Tell whether that is so for another reason than permission, where runs are looked for.
+
+    What this user may not see is none of his runs.
+    """
+    return is_refusal(error) and not isinstance(error, PermissionError)
+
+
 def raise_refusal(error: Exception, name: str | None = None) -> None:
     """Raise an error again if that is what it says, with the name of the file if it has none."""
     if is_refusal(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from blackboxml import manifest as manifests
 from blackboxml.base import naming
+from blackboxml.base.files import is_hidden
 from blackboxml.errors import BlackboxError
 from blackboxml.model import MANIFEST, SCRATCH
 from blackboxml.reader import open_run
@@ -21,14 +23,23 @@ if TYPE_CHECKING:
     from blackboxml.reader import RunReader
 
 
+logger = logging.getLogger("blackboxml")
+
+
 def find_runs(root: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield the directories below a folder that look like runs, in byte order, links not followed.
 
     A run is not searched for further runs. Whether it is readable is for `open_run` to say.
+
+    Raises:
+        OSError: If a folder cannot be listed, for another reason than permission.
     """
     try:
-        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        with os.scandir(root) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        if is_hidden(error):
+            raise
         return
     for entry in entries:
         if entry.name.startswith(SCRATCH) or not entry.is_dir(follow_symlinks=False):
@@ -53,23 +64,34 @@ def open_runs(
 def newest_run(root: str | os.PathLike[str], name: str) -> Path | None:
     """Return the run of a name that began last, or None if there is none.
 
+    One that the file system refuses to show is passed over with a warning.
+
     Args:
         root: Folder of runs.
         name: The name as it was given, not the name of the directory.
     """
     found: list[tuple[float, Path]] = []
     for path, reader in open_runs(root):
-        if not isinstance(reader, BlackboxError | OSError) and reader.name == name:
+        if isinstance(reader, BlackboxError | OSError):
+            if is_hidden(reader):
+                logger.warning("%s is passed over, as it cannot be read: %s", path, reader)
+        elif reader.name == name:
             with suppress(ValueError):  # a damaged manifest must not hide the other runs
                 found.append((manifests.seconds(reader.manifest["start"]), path))
     return max(found)[1] if found else None
 
 
 def looks_like_run(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a directory has a manifest or a journal."""
+    """Tell whether a directory has a manifest or a journal.
+
+    Raises:
+        OSError: If it cannot be listed, for another reason than permission.
+    """
     try:
         names = os.listdir(path)
-    except OSError:
+    except OSError as error:
+        if is_hidden(error):
+            raise
         return False
     return MANIFEST in names or any(naming.parse_journal_name(name) for name in names)
 

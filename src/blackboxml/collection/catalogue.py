@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from blackboxml.base.files import is_hidden
 from blackboxml.collection import state as states
 from blackboxml.collection.cache import Cache
 from blackboxml.collection.entry import Entry, Facts
@@ -170,7 +171,7 @@ class Catalogue:
                     if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(SCRATCH)
                 )
         except OSError as error:
-            if states.is_hidden(error):
+            if is_hidden(error):
                 if not relative:
                     raise
                 place = relative.rstrip("/")

@@ -17,7 +17,7 @@ import os
 from typing import Final
 
 from blackboxml.base import naming
-from blackboxml.base.files import is_refusal
+from blackboxml.base.files import is_hidden
 from blackboxml.collection.fingerprint import fingerprint
 from blackboxml.model import CONFIG, MANIFEST
 
@@ -119,14 +119,6 @@ def look(path: str) -> Look | None:
     if MANIFEST not in names and not journals:
         return None
     return Look(path, [*sorted(journals), MANIFEST, CONFIG])
-
-
-def is_hidden(error: OSError) -> bool:
-    """Tell whether a directory is there that cannot be listed, for another reason than permission.
-
-    What this user may not see is none of his runs: it is left alone, as by `find_runs`.
-    """
-    return is_refusal(error) and not isinstance(error, PermissionError)
 
 
 def is_unchanged(path: str, known: str) -> bool:

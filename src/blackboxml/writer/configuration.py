@@ -57,7 +57,10 @@ class Configuration:
         """
         with self._lock:
             if self._waiting:
-                self._merge(self._waiting)
+                try:
+                    self._merge(self._waiting)
+                except ConfigError as error:
+                    self._give_up(str(error))
 
     def close(self) -> None:
         """Do so for the last time.
@@ -65,10 +68,16 @@ class Configuration:
         Raises:
             WriteError: If the file system refuses and `strict` is set.
         """
-        self.settle()
-        if self._waiting:
-            names = sorted({name for _, tree in self._waiting for name in tree})
-            logger.warning("%s lacks %s", self._documents.path / CONFIG, ", ".join(names))
+        with self._lock:
+            self.settle()
+            if self._waiting:
+                self._give_up("it could not be read to the end")
+
+    def _give_up(self, why: str) -> None:
+        """Say which values are lost."""
+        names = ", ".join(sorted({name for _, tree in self._waiting for name in tree}))
+        logger.warning("%s lacks %.1000s: %s", self._documents.path / CONFIG, names, why)
+        self._waiting = []
 
     def _merge(self, given: list[tuple[int, dict[str, Any]]]) -> None:
         """Write the configuration with the values of some calls, in order."""
