@@ -23,7 +23,7 @@ LAYERS = (
     "journal.ending journal.merge journal.table",
     "encoding media.medium < media",
     "manifest.usable < manifest < manifest.status media.series < media.placement < reader.arrays",
-    "writer.documents writer.recorder writer.resumption",
+    "writer.documents writer.recorder writer.resumption writer.upkeep",
     "writer.configuration writer.media_recorder < writer",
     "companion writer.media_log",
     "seal.chunks seal.stretch seal.sums < seal.dataset < seal.dataset_reader < seal.dataset_series",

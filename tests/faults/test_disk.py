@@ -564,8 +564,8 @@ def test_a_strict_run_raises_for_a_failed_sync_in_the_background(
 ) -> None:
     disk = FailingSync(monkeypatch)
     run = Run("eio", log_dir=tmp_path, environment=(), strict=True, seal=False).start()
-    run._writer._wake.set()  # the thread; its work is done here
-    run._writer._thread.join()
+    run._writer._upkeep._wake.set()  # the thread; its work is done here
+    run._writer._upkeep._thread.join()
     run.log({"loss": 0.5})
     disk.fail = 1
     with pytest.raises(WriteError):

@@ -248,10 +248,8 @@ def prepare_resume_sealed(folder: Path) -> None:
 
 def act_resume(folder: Path, say: Say) -> None:
     """Go on with the run, and seal it."""
-    path = the_run(folder)
-    assert path is not None
     try:
-        run = Run(NAME, resume=path, environment=()).start()
+        run = Run(NAME, resume=_only(folder), environment=()).start()
     except (BlackboxError, OSError):
         return  # what cannot be read cannot be gone on with
     run.log_config(seed=1)

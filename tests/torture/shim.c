@@ -5,6 +5,7 @@
  * be the child of one that did not: nothing is kept but a handful of static variables.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,14 +20,15 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { OPEN = 1, CREATE = 2, WRITE = 4, SYNC = 8, CLOSE = 16, RENAME = 32, MAKE = 64, REMOVE = 128, READ = 256 };
+enum { OPEN = 1, CREATE = 2, WRITE = 4, SYNC = 8, CLOSE = 16, RENAME = 32, MAKE = 64, REMOVE = 128, READ = 256, LOOK = 512 };
+enum { KINDS = 10 };
 enum { FAIL = 0, SHORT = 1, KILL = 2, TORN = 3, SKIP = 4 };
 
 static char folder[PATH_MAX];
 static size_t folder_length;
 static int armed_kinds, armed_mode, armed_errno, armed_many;
 static long armed_first;
-static atomic_long counted, counted_of[9];
+static atomic_long counted, counted_of[KINDS];
 
 void shim_arm(const char *path, int kinds, int mode, int error, long first, int many)
 {
@@ -37,7 +39,7 @@ void shim_arm(const char *path, int kinds, int mode, int error, long first, int 
     armed_first = first;
     armed_many = many;
     atomic_store(&counted, 0);
-    for (int bit = 0; bit < 9; bit++)
+    for (int bit = 0; bit < KINDS; bit++)
         atomic_store(&counted_of[bit], 0);
     armed_kinds = kinds;
 }
@@ -215,6 +217,52 @@ ssize_t read(int descriptor, void *data, size_t size)
     }
 DEFINE_PREAD(pread, off_t)
 DEFINE_PREAD(pread64, off64_t)
+
+#define DEFINE_STAT(name, result_type) \
+    int name(const char *path, struct result_type *result) \
+    { \
+        GENUINE(name); \
+        if (ON_PATH(LOOK, AT_FDCWD, path)) { errno = armed_errno; return -1; } \
+        return genuine(path, result); \
+    }
+DEFINE_STAT(stat, stat)
+DEFINE_STAT(stat64, stat64)
+DEFINE_STAT(lstat, stat)
+DEFINE_STAT(lstat64, stat64)
+
+#define DEFINE_STATAT(name, result_type) \
+    int name(int at, const char *path, struct result_type *result, int flags) \
+    { \
+        GENUINE(name); \
+        if (ON_PATH(LOOK, at, path)) { errno = armed_errno; return -1; } \
+        return genuine(at, path, result, flags); \
+    }
+DEFINE_STATAT(fstatat, stat)
+DEFINE_STATAT(fstatat64, stat64)
+
+DIR *opendir(const char *path)
+{
+    GENUINE(opendir);
+    if (ON_PATH(LOOK, AT_FDCWD, path)) { errno = armed_errno; return NULL; }
+    return genuine(path);
+}
+
+DIR *fdopendir(int descriptor)
+{
+    GENUINE(fdopendir);
+    if (ON_DESCRIPTOR(LOOK, descriptor)) { errno = armed_errno; return NULL; }
+    return genuine(descriptor);
+}
+
+#define DEFINE_READDIR(name, result_type) \
+    struct result_type *name(DIR *listed) \
+    { \
+        GENUINE(name); \
+        if (ON_DESCRIPTOR(LOOK, dirfd(listed))) { errno = armed_errno; return NULL; } \
+        return genuine(listed); \
+    }
+DEFINE_READDIR(readdir, dirent)
+DEFINE_READDIR(readdir64, dirent64)
 
 #define DEFINE_ON_DESCRIPTOR(name, kind) \
     int name(int descriptor) \

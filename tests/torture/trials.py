@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 SECONDS: Final = 60.0
 """How long a trial may take before it counts as a hang."""
 
-KINDS: Final = tuple(1 << bit for bit in range(9))
-OPEN, CREATE, WRITE, SYNC, CLOSE, RENAME, MAKE, REMOVE, READ = KINDS
+KINDS: Final = tuple(1 << bit for bit in range(10))
+OPEN, CREATE, WRITE, SYNC, CLOSE, RENAME, MAKE, REMOVE, READ, LOOK = KINDS
 CHANGES: Final = CREATE | WRITE | SYNC | CLOSE | RENAME | MAKE | REMOVE
 """Kinds of system calls that change the file system, or say how it stands."""
 

@@ -27,7 +27,7 @@ from blackboxml.errors import (
 from blackboxml.journal import decode
 from blackboxml.seal import seal
 from blackboxml.seal.pack import pack
-from blackboxml.writer import RunWriter
+from blackboxml.writer import RunWriter, upkeep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,7 +214,7 @@ def test_nothing_of_a_finished_writer_stays(tmp_path: Path) -> None:
 
 def test_a_writer_that_is_forgotten_is_let_go(tmp_path: Path) -> None:
     new = RunWriter.create(tmp_path, "r")
-    thread, wake = new._thread, new._wake
+    thread, wake = new._upkeep._thread, new._upkeep._wake
     seen = weakref.ref(new)
     del new
     gc.collect()
@@ -309,8 +309,8 @@ def test_a_description_is_checked(tmp_path: Path) -> None:
 @pytest.mark.rule("BB-LIV-002")
 def test_an_idle_writer_shows_a_sign_of_life(tmp_path: Path) -> None:
     new = RunWriter.create(tmp_path, "r", sync="none")
-    new._wake.set()
-    new._thread.join()  # its work is done here, without waiting
+    new._upkeep._wake.set()
+    new._upkeep._thread.join()  # its work is done here, without waiting
     journal = new.path / "metrics.jsonl"
     os.utime(journal, (1, 1))
     assert not new.tick(14.9)
@@ -324,7 +324,7 @@ def test_an_idle_writer_shows_a_sign_of_life(tmp_path: Path) -> None:
 def test_the_thread_ticks_by_its_own_clock_and_survives_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(writer, "SYNC_SECONDS", 0.001)
+    monkeypatch.setattr(upkeep, "SYNC_SECONDS", 0.001)
     new = RunWriter.create(tmp_path, "r")
     ticked = threading.Semaphore(0)
 
@@ -349,7 +349,7 @@ def test_records_are_synced_in_the_background(
     from blackboxml.writer import recorder
 
     synced = threading.Event()
-    monkeypatch.setattr(writer, "SYNC_SECONDS", 0.001)
+    monkeypatch.setattr(upkeep, "SYNC_SECONDS", 0.001)
     monkeypatch.setattr(recorder, "_datasync", lambda _: synced.set())
     new = RunWriter.create(tmp_path, "r")
     new.log({"a": 1})
@@ -364,8 +364,8 @@ def crash(new: RunWriter) -> None:
     """Leave a run as a killed process does; that of this test lives on, so say another wrote it."""
     from blackboxml.journal import encode
 
-    new._wake.set()
-    new._thread.join()
+    new._upkeep._wake.set()
+    new._upkeep._thread.join()
     journal = max(new.path.glob("metrics*.jsonl"), key=lambda file: (len(file.name), file))
     first, _, rest = journal.read_bytes().partition(b"\n")
     document = decode(first)

@@ -12,9 +12,7 @@ import errno
 import logging
 import re
 import secrets
-import threading
 import time
-import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +30,7 @@ from blackboxml.writer.configuration import Configuration
 from blackboxml.writer.documents import Documents, absolute
 from blackboxml.writer.media_recorder import MediaRecorder
 from blackboxml.writer.recorder import Recorder, Sync
+from blackboxml.writer.upkeep import Upkeep
 
 if TYPE_CHECKING:
     import os
@@ -43,9 +42,6 @@ if TYPE_CHECKING:
     from blackboxml.model import JournalFile
 
 logger = logging.getLogger("blackboxml")
-
-SYNC_SECONDS: Final = 1.0
-"""Records are durable after this long at most, on a disk that keeps up."""
 
 HEARTBEAT_SECONDS: Final = 15.0
 """A live writer appends to its journal, or touches it, at least this often."""
@@ -254,11 +250,7 @@ class RunWriter:
                 self._recorder.event({"end": {"status": "interrupted"}})
                 self._recorder.close()
             raise
-        wake = self._wake = threading.Event()
-        self._thread = threading.Thread(
-            target=_keep_durable, args=(weakref.ref(self), wake), name="blackboxml", daemon=True
-        )
-        self._thread.start()
+        self._upkeep = Upkeep(self)
         return self
 
     def _unseal(self) -> None:
@@ -457,9 +449,7 @@ class RunWriter:
             except WriteError as error:
                 refusals.append(error)
         self._finished = True
-        self._wake.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(SYNC_SECONDS)
+        self._upkeep.stop()
         self._documents.close()
         if refusals:
             raise refusals[0]
@@ -475,19 +465,22 @@ class RunWriter:
             self._recorder.event({"time": self._ended, "end": self._end})
 
     def _write_end(self) -> None:
-        """Say in the manifest how the run ended, and pay what is owed."""
+        """Say in the manifest how the run ended, if the journal does, and pay what is owed."""
         self._documents.follow()
         if self.rank == 0:
             said = self._end
             manifests.finish(
                 self.manifest, self.attempt, said["status"], self._ended, said.get("exception")
             )
-            self.write_manifest()
-            # Each of several looks behind its own last word, so that the last one says it all.
-            for _ in range(5):
-                if not resumption.went_on(self._documents.open, self.manifest):
-                    break
+            if self.complete:
                 self.write_manifest()
+                # Each of several looks behind its own last word, so that the last one says it all.
+                for _ in range(5):
+                    if not resumption.went_on(self._documents.open, self.manifest):
+                        break
+                    self.write_manifest()
+            elif not self._recorder.journal:
+                self._documents.owed.pop(MANIFEST, None)
         self._documents.pay()
 
     # -- documents
@@ -500,7 +493,12 @@ class RunWriter:
         """
         with self._documents.lock:
             self.manifest["generation"] = self.manifest.get("generation", -1) + 1
-            self._documents.replace(MANIFEST, manifests.encode(self.manifest))
+            data = manifests.encode(self.manifest)
+            begun = any(each["attempt"] == self.attempt for each in self.manifest["attempts"])
+            if begun and not self._recorder.journal:  # which has to be there first
+                self._documents.owed[MANIFEST] = data
+            else:
+                self._documents.replace(MANIFEST, data)
 
     def write_config(self, data: bytes) -> None:
         """Replace `config.json`.
@@ -578,22 +576,3 @@ class RunWriter:
 def _now() -> float:
     """Return the time, where an argument has the name of the module."""
     return time.time()
-
-
-def _keep_durable(reference: weakref.ref[RunWriter], wake: threading.Event) -> None:
-    """Run in the thread of a writer until it ends or is forgotten."""
-    touched = time.monotonic()
-    said = ""
-    while not wake.wait(SYNC_SECONDS):
-        writer = reference()
-        if writer is None or not writer.active:
-            return
-        try:
-            if writer.tick(time.monotonic() - touched):
-                touched = time.monotonic()
-        except Exception as error:  # the thread must go on, whatever comes
-            if str(error) != said:  # once, and not every second
-                said = str(error)
-                expected = isinstance(error, WriteError)
-                logger.warning("%s", error, exc_info=None if expected else error)
-        del writer
