@@ -68,10 +68,19 @@ def read(path: Path) -> Iterator[ForeignRun]:
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    """Open a file."""
+    """Open a file.
+
+    Raises:
+        OSError: If the file system refuses.
+        ValueError: If it is damaged, or has what pyarrow does not know.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path)
+    try:
+        return pq.ParquetFile(path)
+    except pa.ArrowNotImplementedError as error:
+        raise ValueError(str(error)) from error
 
 
 def _about(path: Path) -> dict[str, Any] | None:
@@ -86,6 +95,8 @@ def _about(path: Path) -> dict[str, Any] | None:
 
 def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator[Item]:
     """Yield the items of one table; a part that is damaged is left out."""
+    import pyarrow as pa
+
     try:
         file = _open(path)
     except (OSError, ValueError) as error:
@@ -103,7 +114,7 @@ def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator
                     for row in _cells(names, batch):
                         yield from rows.take(row, f"{path}: row {first}")
                         first, count = first + 1, count - 1
-            except (OSError, ValueError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:
                 raise_refusal(error)
                 where = f"{path}: row {first}: {error}"[:300]
                 ledger.unreadable("step", "rows cannot be read", count, where=where)

@@ -12,7 +12,7 @@ from blackboxml.base import naming
 from blackboxml.model import MANIFEST
 from blackboxml.seal import described, journal_entries
 from blackboxml.validation.document import equal, pointer
-from blackboxml.validation.subject import TABLE, checks
+from blackboxml.validation.subject import LISTING, TABLE, checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,8 +112,10 @@ def _unlike(subject: Subject) -> str | None:
 
 def _hidden(subject: Subject) -> str | None:
     """Return why a journal is not read, None if all are."""
-    hidden = subject.hidden.items()
-    return next((why for name, why in hidden if naming.parse_journal_name(name) is not None), None)
+    for name, why in subject.hidden.items():
+        if name == LISTING or naming.parse_journal_name(name) is not None:
+            return why
+    return None
 
 
 def _skip_unknown(subject: Subject, *rules: str) -> None:

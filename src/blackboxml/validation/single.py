@@ -230,7 +230,7 @@ def _validate(
 
 def _run(check: Callable[[Subject], None], subject: Subject) -> None:
     """Run one check; its own failure is a finding, and what it did not decide is skipped."""
-    from blackboxml.validation.subject import RULES
+    from blackboxml.validation.subject import LISTING, RULES
 
     try:
         check(subject)
@@ -241,7 +241,7 @@ def _run(check: Callable[[Subject], None], subject: Subject) -> None:
         rules = RULES[check]
         subject.skip(f"what is there could not be checked: {found}", *rules)
         if is_refusal(error):
-            subject.refuse(error.filename if isinstance(error.filename, str) else name, error)
+            subject.refuse(error.filename if isinstance(error.filename, str) else LISTING, error)
             return
         message = f"what is there could not be checked: {found}"
         first = next((rule for rule in rules if rule in subject.active), None)

@@ -26,6 +26,9 @@ def _silent(share: float) -> None:
     """Tell nobody."""
 
 
+LISTING: Final = "the directory"
+"""Stands for a file among those that are refused where nobody knows which one it is."""
+
 TABLE: Final = (
     *("BB-TAB-003", "BB-TAB-005", "BB-TAB-006", "BB-TAB-007", "BB-TAB-009", "BB-TAB-010"),
     *("BB-TAB-013", "BB-TAB-014", "BB-TAB-015", "BB-TAB-016"),
