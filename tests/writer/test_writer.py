@@ -30,6 +30,7 @@ from blackboxml.seal.pack import pack
 from blackboxml.writer import RunWriter, upkeep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -644,3 +645,59 @@ def test_a_clock_that_goes_back_makes_no_negative_duration(
     new.finish()
     assert manifest(new.path)["duration_seconds"] == 0
     assert len(list(open_run(new.path).records())) == 1
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Path:
+    """Return a run of one record that was interrupted."""
+    new = RunWriter.create(tmp_path, "r")
+    new.log({"a": 1})
+    new.finish("interrupted")
+    return new.path
+
+
+@pytest.fixture
+def no_journals(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Let no journal be opened until it is undone; documents can be written."""
+    genuine = Directory.create
+
+    def create(self: Directory, name: str, **options: Any) -> int:
+        if name.startswith("metrics"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return genuine(self, name, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Directory, "create", create)
+        yield patched
+
+
+def test_a_run_that_has_no_journal_is_not_called_completed(
+    tmp_path: Path, no_journals: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = RunWriter.create(tmp_path, "r")
+    new.log({"a": 1})
+    new.finish()
+    no_journals.undo()
+    assert "2 records of" in caplog.records[-1].getMessage()
+    assert os.listdir(new.path) == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_attempt_is_listed_once_it_has_a_journal(
+    ended: Path, no_journals: pytest.MonkeyPatch, late: bool
+) -> None:
+    before = manifest(ended)
+    new = RunWriter.resume(ended)
+    new.log({"a": 3})
+    assert manifest(ended) == before
+    if late:
+        no_journals.undo()
+        new._recorder._retry_at = 0.0
+        new.tick(0.0)
+        assert [each["attempt"] for each in manifest(ended)["attempts"]] == [0, 1]
+    new.finish()
+    no_journals.undo()
+    assert validate(ended).verdict == "valid"
+    assert [each["attempt"] for each in manifest(ended)["attempts"]] == [0, 1][: 1 + late]
+    found = [record.metrics["a"] for record in open_run(ended).records()]
+    assert found == [1, 3][: 1 + late]
