@@ -682,6 +682,7 @@ def test_a_run_that_has_no_journal_is_not_called_completed(
     assert os.listdir(new.path) == []
 
 
+@pytest.mark.rule("BB-LIV-010")
 @pytest.mark.parametrize("late", [False, True])
 def test_an_attempt_is_listed_once_it_has_a_journal(
     ended: Path, no_journals: pytest.MonkeyPatch, late: bool
