@@ -127,8 +127,9 @@ def _keep_looking(root: Path, gone: int, note: Path) -> None:
     try:
         kept = Catalogue(root)
         for extremes in itertools.cycle([False, True]):
-            kept.refresh(extremes=extremes)
-            Catalogue(root).refresh(extremes=not extremes)
+            with contextlib.suppress(OSError):  # where the root itself is refused
+                kept.refresh(extremes=extremes)
+                Catalogue(root).refresh(extremes=not extremes)
             if select.select([gone], [], [], 0.03)[0]:
                 break
     except BaseException:  # noqa: BLE001 - it is the finding
