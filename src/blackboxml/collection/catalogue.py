@@ -201,7 +201,7 @@ class Catalogue:
         if entry is None and row is not None:
             entry = self._entries.get(place) or before.entry(self.root, row)
         new = self._read(place, path, entry)
-        return row if new is not None and new is entry and looked is None else new
+        return row if new is entry and looked is None else new
 
     def _read(self, place: str, path: str, known: Entry | None) -> Entry | None:
         """Return a run as it is now: the one that is known if that still holds, None if none is."""

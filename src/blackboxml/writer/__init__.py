@@ -442,8 +442,13 @@ class RunWriter:
             if exception is not None:
                 self._end["exception"] = manifests.clip(exception)
         refusals: list[WriteError] = []
-        ends = self._configuration.close, self._close_media, self._record_end, self._recorder.close
-        for work in (*ends, self._write_end):
+        for work in (
+            self._configuration.close,
+            self._close_media,
+            self._record_end,
+            self._recorder.close,
+            self._write_end,
+        ):
             try:
                 work()
             except WriteError as error:
