@@ -13,12 +13,14 @@ import errno
 import json
 import logging
 import os
+import pkgutil
 import select
 import signal
 import sys
 import time
 import traceback
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +41,12 @@ CHANGES: Final = CREATE | WRITE | SYNC | CLOSE | RENAME | MAKE | REMOVE
 """Kinds of system calls that change the file system, or say how it stands."""
 
 FAIL, SHORT, KILL, TORN = range(4)
+
+PACKAGES: Final = (
+    *("base", "collection", "conversion", "converters", "journal", "media", "reader", "repair"),
+    *("seal", "validation", "writer"),
+)
+"""What the work of scenarios is made of."""
 
 WARNING: Final = b"W"
 COUNT: Final = b"C"
@@ -260,23 +268,23 @@ def _listen(source: int, child: int, started: float, kill_after: float | None) -
 
 
 def warm_up() -> None:
-    """Import what the work needs, without starting a thread."""
+    """Import what the work needs, so that no trial spends its time on that; start no thread."""
     import h5py  # noqa: F401
     import numpy as np  # noqa: F401
     import polars as pl  # noqa: F401
     import pyarrow.csv
     import pyarrow.parquet  # noqa: F401
 
-    import blackboxml.collection.catalogue
-    import blackboxml.conversion.importing
-    import blackboxml.converters.csv
-    import blackboxml.converters.parquet
-    import blackboxml.repair.build
-    import blackboxml.repair.diagnose
-    import blackboxml.repair.place
-    import blackboxml.seal.pack
-    import blackboxml.seal.sealed
-    import blackboxml.writer.media_recorder  # noqa: F401
+    import blackboxml
+    from blackboxml.base import schema
+
+    for package in PACKAGES:
+        places = [str(Path(blackboxml.__path__[0], package))]
+        for found in pkgutil.walk_packages(places, f"blackboxml.{package}."):
+            import_module(found.name)
+    for name in schema.names():
+        schema.validator(name)
+        schema.is_valid(name, None)
 
 
 def serve_actor() -> None:
