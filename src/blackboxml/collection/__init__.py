@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from blackboxml import manifest as manifests
 from blackboxml.base import naming
 from blackboxml.base.files import is_hidden
+from blackboxml.collection.listing import folders_in, names_in
 from blackboxml.errors import BlackboxError
-from blackboxml.model import MANIFEST, SCRATCH
+from blackboxml.model import MANIFEST
 from blackboxml.reader import open_run
 
 if TYPE_CHECKING:
@@ -34,20 +35,12 @@ def find_runs(root: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         OSError: If a folder cannot be listed, for another reason than permission.
     """
-    try:
-        with os.scandir(root) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        if is_hidden(error):
-            raise
-        return
-    for entry in entries:
-        if entry.name.startswith(SCRATCH) or not entry.is_dir(follow_symlinks=False):
-            continue
-        if looks_like_run(entry.path):
-            yield Path(entry.path)
+    for name in folders_in(root):
+        path = Path(root, name)
+        if looks_like_run(path):
+            yield path
         else:
-            yield from find_runs(entry.path)
+            yield from find_runs(path)
 
 
 def open_runs(
@@ -87,12 +80,7 @@ def looks_like_run(path: str | os.PathLike[str]) -> bool:
     Raises:
         OSError: If it cannot be listed, for another reason than permission.
     """
-    try:
-        names = os.listdir(path)
-    except OSError as error:
-        if is_hidden(error):
-            raise
-        return False
+    names = names_in(path)
     return MANIFEST in names or any(naming.parse_journal_name(name) for name in names)
 
 

@@ -8,27 +8,26 @@ of, by inode, size and time of change; so a look at ten thousand runs is some th
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from blackboxml.base.files import is_hidden
 from blackboxml.collection import state as states
 from blackboxml.collection.cache import Cache
-from blackboxml.collection.entry import Entry, Facts
-from blackboxml.collection.glance import as_text, glance
+from blackboxml.collection.entry import Entry, Facts, explain
+from blackboxml.collection.glance import glance
 from blackboxml.collection.ledger import Ledger
+from blackboxml.collection.listing import folders_in
 from blackboxml.collection.scout import Scout
 from blackboxml.collection.tally import series
 from blackboxml.errors import BlackboxError
 from blackboxml.manifest.status import Watch
-from blackboxml.model import SCRATCH
 from blackboxml.reader import open_run
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
 
 _FEW: Final = 10_000
@@ -164,18 +163,11 @@ class Catalogue:
             OSError: If the root cannot be listed.
         """
         try:
-            with os.scandir(folder) as listed:
-                names = sorted(
-                    entry.name
-                    for entry in listed
-                    if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(SCRATCH)
-                )
+            names = folders_in(folder)
         except OSError as error:
-            if is_hidden(error):
-                if not relative:
-                    raise
-                place = relative.rstrip("/")
-                found.append(Entry(self.root, place, states.UNSETTLED, _hidden(error)))
+            if not relative:
+                raise
+            found.append(self._refused(relative.rstrip("/"), error))
             return
         rows, known, looked = before.rows, before.states, self._looked
         for name in names:
@@ -208,7 +200,7 @@ class Catalogue:
         try:
             now = states.look(path)
         except OSError as error:
-            return Entry(self.root, place, states.UNSETTLED, _hidden(error))
+            return self._refused(place, error)
         if now is None:
             return None
         if known is not None and known.state == now.state():
@@ -219,7 +211,7 @@ class Catalogue:
         try:
             facts, final = glance(path, now.journal_sizes(), before, watch)
         except Exception as error:  # noqa: BLE001 - what hides this run may pass, others are there
-            facts, final = _hidden(error), False
+            facts, final = Facts(problem=explain(error)), False
         if final:
             self._watches.pop(place, None)
         settled = final and now.newest() <= started - _COARSE_NS
@@ -229,6 +221,10 @@ class Catalogue:
         if known is not None and (state, facts) == (known.state, known.facts):
             return known
         return Entry(self.root, place, state, facts)
+
+    def _refused(self, place: str, error: OSError) -> Entry:
+        """Return what there is to say of a folder that cannot be looked at; it may be a run."""
+        return Entry(self.root, place, states.UNSETTLED, Facts(problem=explain(error)))
 
     def _measured(self, found: int | Entry) -> int | Entry:
         """Return a run with the least and greatest values of its metrics."""
@@ -245,11 +241,6 @@ class Catalogue:
             return entry.measured(entry.metrics | series(open_run(entry.path).summary()))
         except (BlackboxError, OSError):
             return found
-
-
-def _hidden(error: Exception) -> Facts:
-    """Return what there is to say of a run that cannot be looked at."""
-    return Facts(problem=as_text(f"{type(error).__name__}: {error}"))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import orjson
 from blackboxml.base.scalar import NON_FINITE, spell
 from blackboxml.collection.cells import KINDS
 from blackboxml.config import decode_config
-from blackboxml.errors import ConfigError
+from blackboxml.errors import BlackboxError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,6 +169,12 @@ class Entry:
         """What the manifest says besides, by domain name in reverse."""
         found: dict[str, Any] = orjson.loads(self.facts.extensions)
         return found
+
+
+def explain(error: Exception) -> str:
+    """Return why a run cannot be read, as text; the error may name a file whose name is none."""
+    said = str(error) if isinstance(error, BlackboxError) else f"{type(error).__name__}: {error}"
+    return said.encode(errors="backslashreplace").decode()
 
 
 def dump_series(metrics: Mapping[str, Series]) -> bytes:

@@ -12,7 +12,7 @@ from blackboxml import manifest as manifests
 from blackboxml.base.files import Directory, raise_refusal
 from blackboxml.base.scalar import NON_FINITE
 from blackboxml.collection.cells import KINDS
-from blackboxml.collection.entry import LIVE, Facts, Series, dump_series, load_series
+from blackboxml.collection.entry import LIVE, Facts, Series, dump_series, explain, load_series
 from blackboxml.collection.tally import series, tally
 from blackboxml.errors import BlackboxError, Findings
 from blackboxml.journal import check_format
@@ -68,12 +68,7 @@ def glance(
         with Directory(path) as directory:
             return _any(directory, before, watch)
     except BlackboxError as error:
-        return Facts(problem=as_text(str(error))), True
-
-
-def as_text(problem: str) -> str:
-    """Return what is wrong; it may name a file whose name is no text."""
-    return problem.encode(errors="backslashreplace").decode()
+        return Facts(problem=explain(error)), True
 
 
 def _sealed(folder: str, journals: Mapping[str, int]) -> Facts | None:
@@ -186,7 +181,7 @@ def _measure(
         try:
             facts.metrics = dump_series(series(RunReader(directory.path).summary()))
         except BlackboxError as error:  # too large, or a table of a packed run is damaged
-            facts.problem = as_text(str(error))
+            facts.problem = explain(error)
         return
     mark, metrics = counted
     if facts.status in LIVE:

@@ -17,8 +17,8 @@ import os
 from typing import Final
 
 from blackboxml.base import naming
-from blackboxml.base.files import is_hidden
 from blackboxml.collection.fingerprint import fingerprint
+from blackboxml.collection.listing import names_in
 from blackboxml.model import CONFIG, MANIFEST
 
 UNSETTLED: Final = "?"
@@ -104,12 +104,7 @@ def look(path: str) -> Look | None:
     Raises:
         OSError: If the directory is hidden.
     """
-    try:
-        names = os.listdir(path)
-    except OSError as error:
-        if is_hidden(error):
-            raise
-        return None
+    names = names_in(path)
     journals = [
         name
         for name in names
