@@ -94,7 +94,7 @@ static int meets(int kind)
     if (genuine == NULL) genuine = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 #define ON_PATH(kind, at, path) ((armed_kinds & (kind)) && path_below(at, path) && meets(kind))
 #define ON_DESCRIPTOR(kind, descriptor) ((armed_kinds & (kind)) && descriptor_below(descriptor) && meets(kind))
-#define FAILS do { if (armed_mode == SKIP) return 0; errno = armed_errno; return -1; } while (0)
+#define FAILS do { if (armed_mode == TORN) raise(SIGKILL); if (armed_mode == SKIP) return 0; errno = armed_errno; return -1; } while (0)
 
 static int kind_of_open(int flags) { return flags & O_CREAT ? CREATE : OPEN; }
 
@@ -193,7 +193,7 @@ ssize_t copy_file_range(int in, off64_t *in_at, int out, off64_t *out_at, size_t
     ssize_t name(int out, int in, offset_type *offset, size_t size) \
     { \
         GENUINE(name); \
-        if (ON_DESCRIPTOR(WRITE, out)) { errno = armed_errno; return -1; } \
+        if (ON_DESCRIPTOR(WRITE, out)) FAILS; \
         return genuine(out, in, offset, size); \
     }
 ssize_t sendfile(int out, int in, off_t *offset, size_t size);

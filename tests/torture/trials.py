@@ -238,13 +238,15 @@ def act(trial: Trial, folder: Path) -> tuple[Said, list[int], float, bool]:
     seconds = time.monotonic() - started
     talk, _, rest = heard.partition(COUNT)
     calls, _, raised = rest.partition(b";")
+    fails = trial.fault.first > 0 and trial.fault.mode in {FAIL, SHORT}
     said = Said(
         records=talk.count(RECORD),
         media=talk.count(MEDIUM),
         done=DONE in talk,
         warned=WARNING in talk,
         raised=raised[1:].decode(errors="replace"),
-        lasting=trial.fault.many and trial.fault.mode in {FAIL, SHORT},
+        failing=fails,
+        lasting=fails and trial.fault.many,
     )
     if seconds > SECONDS:
         said = replace(said, raised=f"a hang of {seconds:.0f} s")
