@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -633,6 +634,35 @@ def test_media_are_mended_and_missing_files_are_told(how: str, tmp_path: Path) -
     assert stated == {"damaged": ["media/i.png"], "lost": [[1, 1]]}
     assert [each.value for each in open_run(target).media()] == [None, "two"]
     assert said(target) == said(path)
+
+
+@HOWS
+@pytest.mark.parametrize(
+    "name",
+    ["run.json", "SHA256SUMS", "metrics.jsonl", "media.jsonl", "a.parquet", "b.parquet", "i.png"],
+)
+@pytest.mark.rule("BB-REP-013")
+def test_what_the_system_refuses_is_not_lost(
+    how: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = media_run(tmp_path / "run")
+    spoil(JOURNAL, 2, 4)(path)
+    append("media.jsonl", b"torn")(path)
+    before, original, real = content(path), said(media_run(tmp_path / "as-it-was")), os.open
+
+    def refuse(place: Any, flags: int, *arguments: Any, **options: Any) -> int:
+        if Path(place).name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), place)
+        return real(place, flags, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        with pytest.raises(OSError, match=name):
+            mend(path, how)
+    assert content(path) == before
+    target, report = mend(path, how)
+    assert not report.lossy
+    assert said(target) == original
 
 
 @HOWS

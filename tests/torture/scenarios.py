@@ -15,7 +15,10 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from blackboxml import Run, open_run, validate
+from blackboxml.base import npy
 from blackboxml.errors import BlackboxError, NotARunError
 from blackboxml.validation import Report
 from tests.torture import catalogues
@@ -269,6 +272,26 @@ def check_resumed(folder: Path, said: Said) -> str | None:
     return None if config.items() >= wanted.items() else f"the configuration is {config}"
 
 
+def log_series(run: Run) -> None:
+    """Log three arrays, which are a variable of a sealed run's dataset."""
+    for step in range(3):
+        run.log_array("train/weights", np.full(4, step), step=step)
+
+
+def check_series(path: Path) -> str | None:
+    """Check that the arrays are in the dataset, if there is one, and in the record."""
+    import h5py
+
+    reader = open_run(path)
+    found = [npy.read_array(reader.load(medium))[0] for medium in reader.media()]
+    if found != [0, 1, 2]:
+        return f"the arrays are {found}"
+    if not reader.sealed:
+        return None
+    with h5py.File(path / "train.h5") as file:
+        return None if "weights" in file else "the arrays are not in the dataset"
+
+
 def act_media(folder: Path, say: Say) -> None:
     """Log media in files and in the record."""
     from blackboxml.writer import RunWriter
@@ -312,6 +335,7 @@ def prepare_sealing(folder: Path) -> None:
     """Leave a run that was completed and not sealed."""
     run = start(folder, seal=False, config={"lr": 0.1})
     log_some(run, 60, bytes)
+    log_series(run)
     run.finish()
 
 
@@ -319,6 +343,7 @@ def prepare_packing(folder: Path) -> None:
     """Leave a sealed run."""
     run = start(folder, config={"lr": 0.1})
     log_some(run, 60, bytes)
+    log_series(run)
     run.finish()
 
 
@@ -350,6 +375,7 @@ def check_kept(folder: Path, said: Said) -> str | None:
     wanted = ("valid",) if said.done else ("valid", "incomplete")
     return first_fault(
         lambda: check_readable(path, 60),
+        lambda: check_series(path),
         lambda: check_verdict(path, *wanted),
         lambda: check_sealable(path),
     )
@@ -423,6 +449,38 @@ def check_repair_anew(folder: Path, said: Said) -> str | None:
     if len((_only(folder) / "metrics.jsonl").read_bytes().splitlines()) != 63:
         return "the damaged run was changed"
     return None
+
+
+def prepare_restoring(folder: Path) -> None:
+    """Leave a sealed run with a medium, and two damaged lines that its tables have."""
+    from blackboxml.seal import seal
+    from blackboxml.writer import RunWriter
+
+    writer = RunWriter.create(folder / "runs", NAME)
+    for step in range(60):
+        writer.log(point(step), step)
+    writer.log_media("train/blob", "artifact", 0, data=bytes(10_000))
+    writer.finish("completed")
+    path = _only(folder)
+    seal(path)
+    journal = path / "metrics.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    for step in DAMAGED:
+        lines[step + 1] = lines[step + 1].replace(b'"step"', b'"stop"')
+    journal.write_bytes(b"".join(lines))
+
+
+def check_restored(folder: Path, said: Said) -> str | None:
+    """Check that the run is mended, or can be, and that nothing of it is taken for lost."""
+    from blackboxml.repair import repair
+
+    path = _only(folder)
+    if not said.done:
+        repair(path, in_place=True)
+    if (fault := check_readable(path, 60) or check_verdict(path, "valid")) is not None:
+        return fault
+    stated = [problem for problem in open_run(path).problems if problem.rule == "BB-MRG-009"]
+    return f"something is stated as lost: {stated[0]}" if stated else None
 
 
 def prepare_import(folder: Path) -> None:
@@ -599,6 +657,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "unpack": Scenario(prepare_unpacking, act_seal, check_kept),
     "repair": Scenario(prepare_repair, act_repair, check_repair),
     "repair-anew": Scenario(prepare_repair, act_repair_anew, check_repair_anew),
+    "repair-sealed": Scenario(prepare_restoring, act_repair, check_restored),
     "import": Scenario(prepare_import, act_import, check_import),
     "export": Scenario(prepare_packing, act_export, check_export),
     "delete": Scenario(prepare_deletion, act_delete, check_deletion),

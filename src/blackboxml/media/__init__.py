@@ -6,7 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from blackboxml.base.files import check_relative
+from blackboxml.base.files import check_relative, raise_refusal
 from blackboxml.errors import FormatError, JournalError, MetricError, Problem, UnsafePathError
 from blackboxml.journal import decode
 from blackboxml.journal.merge import Cuts, find_journals
@@ -116,6 +116,7 @@ def load_file(directory: Directory, record: MediaRecord, limit: int) -> bytes:
     Raises:
         ValueError: If the medium has no file.
         FormatError: If the file is missing, is a link, or is not the one that was recorded.
+        OSError: If the file system refuses to show it.
     """
     if record.file is None:
         where = "its value is there"
@@ -126,6 +127,7 @@ def load_file(directory: Directory, record: MediaRecord, limit: int) -> bytes:
     try:
         data = directory.read(record.file, limit)
     except (OSError, UnsafePathError) as error:
+        raise_refusal(error)
         message = f"{record.file} of {directory.path} cannot be read: {error}"
         raise FormatError(message) from None
     if len(data) != record.bytes or (

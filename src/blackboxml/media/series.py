@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from blackboxml.base import naming, npy
+from blackboxml.base.files import raise_refusal
 from blackboxml.errors import FormatError, Problem, UnsafePathError
 from blackboxml.media import Place, load_file, locate_media, read_at
 from blackboxml.media.medium import value_fault
@@ -188,7 +189,11 @@ class _Candidate:
     _places: array[int] = field(default_factory=lambda: array("q"))
 
     def add(self, record: MediaRecord, place: Place) -> None:
-        """Look at the next medium."""
+        """Look at the next medium.
+
+        Raises:
+            OSError: If the file system refuses to show its file.
+        """
         first = not self._step
         if record.kind not in KINDS or (not first and record.kind != self.kind):
             self._drop()
@@ -197,6 +202,7 @@ class _Candidate:
         try:
             shape, dtype = self._look(record)
         except (FormatError, OSError, UnsafePathError) as error:
+            raise_refusal(error)
             self.damage = str(error)
             self._drop()
             return

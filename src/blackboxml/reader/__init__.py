@@ -274,6 +274,7 @@ class RunReader:
         Raises:
             ValueError: If the medium has a value and no file.
             FormatError: If the file is missing, or not the one that was recorded.
+            OSError: If the file system refuses to show it.
         """
         from blackboxml.media import load_file
 
@@ -554,10 +555,9 @@ class RunReader:
 
         snapshot = tuple((each.name, each.size) for each in self._journals)
         if self._decoded is None or self._decoded[0] != snapshot:
-            self._decoded = (
-                snapshot,
-                decode_journals(self._directory, self._journals, self.problems, self._limits),
-            )
+            journals = self._journals
+            found = decode_journals(self._directory, journals, self.problems, self._limits)
+            self._decoded = (snapshot, found)
         return self._decoded[1]
 
     def _rewinds(self) -> list[Rewind]:

@@ -14,15 +14,18 @@ if TYPE_CHECKING:
 
 
 def tables_are_better(directory: Directory, manifest: Manifest) -> bool:
-    """Tell whether a sealed journal was damaged since, or is gone, and no table was."""
+    """Tell whether a sealed journal was damaged since, is gone or refused, and no table is."""
     from blackboxml.seal.sums import is_unchanged
 
-    files = manifest["files"]
+    def is_whole(name: str) -> bool:
+        try:
+            return is_unchanged(directory, name, manifest["files"])
+        except OSError:
+            return False
+
     journals = [entry["file"] for entry in manifest["journals"]]
     tables = [group["table"] for group in manifest["groups"].values()]
-    return not all(is_unchanged(directory, name, files) for name in journals) and all(
-        is_unchanged(directory, name, files) for name in tables
-    )
+    return not all(map(is_whole, journals)) and all(map(is_whole, tables))
 
 
 def state_of(directory: Directory) -> tuple[Any, ...]:

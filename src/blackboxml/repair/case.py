@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
 from blackboxml.base import naming, process
-from blackboxml.base.files import check_relative
+from blackboxml.base.files import check_relative, raise_refusal
 from blackboxml.errors import (
     BlackboxError,
     Findings,
@@ -28,7 +28,7 @@ from blackboxml.manifest.status import determine, refuse_live
 from blackboxml.model import MANIFEST, SCRATCH, SUMS
 from blackboxml.repair.history import History, Known
 from blackboxml.repair.tables import FIRST, TableSource
-from blackboxml.seal.sums import digest
+from blackboxml.seal.sums import find_digest
 from blackboxml.validation import Report, validate
 
 if TYPE_CHECKING:
@@ -114,10 +114,7 @@ class Case:
         if files is not None and name not in {*files, MANIFEST}:
             return True
         stated = (files or {}).get(name, {}).get("sha256")
-        try:
-            return stated is not None and digest(self.directory, name)[1] == stated
-        except (OSError, BlackboxError):
-            return False
+        return stated is not None and _sha256(self.directory, name) == stated
 
     def is_as_large_as_sealed(self, name: str) -> bool:
         """Tell whether the manifest says the size of a file right, if it says one."""
@@ -194,7 +191,8 @@ def _read_sums(directory: Directory) -> dict[str, str]:
     """Return what `SHA256SUMS` says, bad lines left out."""
     try:
         text = directory.read(SUMS, _MOST_SUMS).decode(errors="replace")
-    except (OSError, BlackboxError):
+    except (OSError, BlackboxError) as error:
+        raise_refusal(error)
         return {}
     found = (_SUMS_LINE.fullmatch(line) for line in text.split("\n"))
     return {match[2]: match[1] for match in found if match is not None}
@@ -221,7 +219,8 @@ def _from_tables(case: Case) -> Manifest:
                 first = next(source.rows(), (FIRST, {}))[1]
             finally:
                 close_table(file)
-        except (OSError, BlackboxError, ValueError, KeyError, TypeError):
+        except (OSError, BlackboxError, ValueError, KeyError, TypeError) as error:
+            raise_refusal(error)
             continue
         if "id" in case.raw and run["id"] != case.raw["id"]:
             continue
@@ -370,14 +369,17 @@ def _source(
     )
 
 
+def _sha256(directory: Directory, name: str) -> str | None:
+    """Return the digest of a file, None where there is none."""
+    found = find_digest(directory, name)
+    return None if found is None else found[1]
+
+
 def _is_sound(case: Case, name: str) -> bool:
     """Tell whether a file is byte for byte what was sealed."""
     files = case.manifest.get("files", {})
     stated = files.get(name, {}).get("sha256") or case.sums.get(name)
-    try:
-        return stated is not None and digest(case.directory, name)[1] == stated
-    except (OSError, BlackboxError):
-        return False
+    return stated is not None and _sha256(case.directory, name) == stated
 
 
 def entries_below(directory: Directory, folder: str = "") -> Iterator[tuple[str, int]]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
 from blackboxml.base import naming, schema
-from blackboxml.errors import BlackboxError
 from blackboxml.model import CONFIG, MANIFEST, SUMS
 from blackboxml.repair import ranges
 from blackboxml.repair.case import entries_below, scratch_below
@@ -18,7 +17,7 @@ from blackboxml.repair.headers import mend_headers, processes_of
 from blackboxml.repair.history import History
 from blackboxml.repair.lines import good_lines
 from blackboxml.repair.plan import Action
-from blackboxml.seal.sums import digest
+from blackboxml.seal.sums import find_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -219,11 +218,7 @@ def _damaged_files(case: Case, target: Target) -> list[str]:
         if name is None or name in seen:
             continue
         seen.add(name)
-        try:
-            size, sha = digest(case.directory, name)
-        except (OSError, BlackboxError):
-            found.add(name)
-            continue
+        size, sha = find_digest(case.directory, name) or (None, None)
         if size != media["bytes"] or media.get("sha256", sha) != sha:
             found.add(name)
     return sorted(found.difference(stated if isinstance(stated, list) else []))

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from blackboxml.base import naming
+from blackboxml.base.files import raise_refusal
 from blackboxml.base.scalar import spell
 from blackboxml.errors import BlackboxError
 from blackboxml.journal.table import INDEX, METADATA, read_keys
@@ -75,7 +76,8 @@ class TableSource:
         self.holes, self.thin, self.kept = [], [], 0
         try:
             file = open_table(self.directory, self.name, self.limits)
-        except _ERRORS:
+        except _ERRORS as error:
+            raise_refusal(error, self.name)
             self.holes.append((FIRST, LAST))
             return
         try:
@@ -137,7 +139,8 @@ class TableSource:
         try:
             column = file.read_row_group(at, columns=[name]).column(0)
             column.validate()
-        except _ERRORS:
+        except _ERRORS as error:
+            raise_refusal(error, self.name)
             return None
         if len(column) != rows or (place < len(INDEX) and column.null_count):
             return None

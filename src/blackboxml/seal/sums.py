@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml import manifest as manifests
-from blackboxml.base.files import check_relative
+from blackboxml.base.files import check_relative, raise_refusal
 from blackboxml.errors import BlackboxError, UnsafePathError
 from blackboxml.model import LIMITS, MANIFEST, SUMS
 
@@ -34,14 +34,28 @@ def digest(directory: Directory, name: str) -> tuple[int, str]:
     return size, sha.hexdigest()
 
 
-def is_unchanged(directory: Directory, name: str, files: Mapping[str, Any]) -> bool:
-    """Tell whether a file is what the manifest says of it; a digest that it lacks is not asked."""
-    entry = files.get(name, {})
+def find_digest(directory: Directory, name: str) -> tuple[int, str] | None:
+    """Return what `digest` does, None where no file of a run is.
+
+    Raises:
+        OSError: If the file system refuses to show it.
+    """
     try:
-        size, sha = digest(directory, name)
-    except (OSError, UnsafePathError):
-        return False
-    return bool(size == entry.get("bytes") and sha == entry.get("sha256", sha))
+        return digest(directory, name)
+    except (OSError, UnsafePathError) as error:
+        raise_refusal(error)
+        return None
+
+
+def is_unchanged(directory: Directory, name: str, files: Mapping[str, Any]) -> bool:
+    """Tell whether a file is what the manifest says of it; a digest that it lacks is not asked.
+
+    Raises:
+        OSError: If the file system refuses to show it.
+    """
+    entry = files.get(name, {})
+    size, sha = find_digest(directory, name) or (None, None)
+    return bool(size is not None and size == entry.get("bytes") and sha == entry.get("sha256", sha))
 
 
 def list_files(directory: Directory, without: set[Any]) -> dict[str, Any]:
