@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     from tests.torture.lanes import Lane, Tally
 
-CHANGING: Final = tuple(name for name in SCENARIOS if name != "read")
-"""What leaves something behind: who only reads can be killed without a trace."""
+CHANGING: Final = tuple(
+    name for name in SCENARIOS if name != "read" and not name.startswith("import-")
+)
+"""What leaves something behind, each kind once: who only reads can be killed without a trace."""
 
 Spans = dict[str, tuple[int, float]]
 """By scenario, how many system calls and seconds it takes when nothing stops it."""
