@@ -32,6 +32,7 @@ _SEGMENT = re.compile(r"(?![-.])[A-Za-z0-9._-]{1,128}\Z")
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _BLOCK = 2**20
+_HDF5_NUMBER: Final = re.compile(r"errno = ([0-9]+)")
 
 CLAIM_SECONDS: Final = 30.0
 """How long somebody waits who is to finish off a run that another process is at."""
@@ -75,10 +76,10 @@ def is_refusal(error: Exception) -> TypeGuard[OSError]:
     """Tell whether the file system refuses to show a file that is there.
 
     It may show it another time, so it is neither absent nor damaged. The libraries raise the same
-    class over damaged content, but without the number of an error.
+    class over damaged content, but without the number of an error, or with one below zero.
     """
     number = error.errno if isinstance(error, OSError) else None
-    return number is not None and number not in _ABSENT
+    return number is not None and number > 0 and number not in _ABSENT
 
 
 def is_hidden(error: Exception) -> bool:
@@ -94,6 +95,17 @@ def raise_refusal(error: Exception, name: str | None = None) -> None:
     if is_refusal(error):
         error.filename = error.filename or name
         raise error
+
+
+def raise_hdf5_refusal(error: Exception, name: str | None = None) -> None:
+    """Raise the error of the system that stands behind one of HDF5, if that is a refusal.
+
+    HDF5 mostly tells its number in words, and not always in an `OSError`.
+    """
+    raise_refusal(error, name)
+    if said := _HDF5_NUMBER.search(str(error)):
+        number = int(said[1])
+        raise_refusal(OSError(number, os.strerror(number)), name)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

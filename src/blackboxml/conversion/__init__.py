@@ -203,8 +203,9 @@ def _find(
             name, taken = OWN if form in (None, OWN) else None, {"*"}
         elif path.is_dir() or path.is_file():
             name = _recognise(path, form)
-    except OSError as error:
+    except OSError as error:  # what lies in it may be parts of a run
         missed[str(path)] = f"{type(error).__name__}: {error}"
+        return
     if name is not None:
         yield name, path
     if not path.is_dir():

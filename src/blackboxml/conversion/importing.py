@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from blackboxml import manifest as manifests
-from blackboxml.base.files import Directory, is_refusal
+from blackboxml.base.files import Directory, is_refusal, raise_refusal
 from blackboxml.base.naming import group_of
 from blackboxml.collection import find_runs
 from blackboxml.config import encode_config
@@ -333,6 +333,8 @@ class _Sink:
                 time=self._time(medium.time),
             )
         except MetricError as error:
+            if isinstance(error.__cause__, OSError):
+                raise_refusal(error.__cause__)
             where = f"{medium.name} at step {medium.step}: {error}"
             self.ledger.lost(kind, _REFUSED, where=where)
 

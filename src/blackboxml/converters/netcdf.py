@@ -22,7 +22,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.base.extras import require
-from blackboxml.base.files import raise_refusal
+from blackboxml.base.files import raise_hdf5_refusal
 from blackboxml.base.naming import variable_names
 from blackboxml.foreign import layout, tabular
 from blackboxml.foreign.interchange import Description
@@ -75,10 +75,14 @@ def _open(path: Path) -> xr.Dataset:
     """Open a file without reading its values."""
     import xarray as xr
 
+    engine = "h5netcdf"  # its errors tell damage from what the system refuses
     with path.open("rb") as file:
         if file.read(3) == _CLASSIC:
             require("netCDF4", EXTRA)
-    return xr.open_dataset(path, mask_and_scale=False, decode_times=False, decode_coords=False)
+            engine = "netcdf4"
+    return xr.open_dataset(
+        path, engine=engine, mask_and_scale=False, decode_times=False, decode_coords=False
+    )
 
 
 def _about(path: Path) -> dict[str, Any] | None:
@@ -87,7 +91,7 @@ def _about(path: Path) -> dict[str, Any] | None:
         with _open(path) as data:
             return _parse(data)
     except (OSError, ValueError) as error:
-        raise_refusal(error)
+        raise_hdf5_refusal(error, str(path))
         return None
 
 
@@ -115,7 +119,7 @@ def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator
     try:
         data = _open(path)
     except (OSError, ValueError) as error:
-        raise_refusal(error)
+        raise_hdf5_refusal(error, str(path))
         ledger.unreadable("step", "a table cannot be read", where=f"{path}: {error}"[:300])
         return
     with data:
@@ -140,7 +144,7 @@ def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator
                 try:
                     columns[name] = _cells(data.variables[name][part], timed=name == found.time)
                 except (OSError, ValueError) as error:
-                    raise_refusal(error)
+                    raise_hdf5_refusal(error, str(path))
                     count, where = part.stop - first, f"{path}: {name}: row {first}: {error}"[:300]
                     ledger.unreadable("scalar", "values cannot be read", count, where=where)
             for place, values in enumerate(zip(*columns.values(), strict=True), start=first):

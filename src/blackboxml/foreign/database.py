@@ -7,6 +7,7 @@ plain tables are read, no function of the schema runs, no value of more than `MO
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -61,9 +62,12 @@ def has_tables(path: Path, wanted: dict[str, set[str]]) -> bool:
     if not is_sqlite(path):
         return False
     uri = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
-    with suppress(*ERRORS), closing(_guard(uri)) as found:
-        if _holds(found, wanted):
-            return True
+    try:
+        with closing(_guard(uri)) as found:
+            if _holds(found, wanted):
+                return True
+    except ERRORS as error:
+        raise_sqlite_refusal(error, path)
     # What was never checkpointed is in the write-ahead log alone.
     if os.path.exists(f"{path}-wal"):
         try:
@@ -72,6 +76,18 @@ def has_tables(path: Path, wanted: dict[str, set[str]]) -> bool:
         except OSError as error:
             raise_refusal(error)
     return False
+
+
+def raise_sqlite_refusal(error: Exception, path: Path) -> None:
+    """Raise an error of the system in place of one of SQLite that stands for one.
+
+    Those are `SQLITE_IOERR` and `SQLITE_CANTOPEN` (sqlite.org/rescode.html), whatever is in their
+    upper bits, but for a file that is shorter than it should be.
+    """
+    code = getattr(error, "sqlite_errorcode", 0)
+    kinds = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+    if code & 0xFF in kinds and code != sqlite3.SQLITE_IOERR_SHORT_READ:
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def _holds(connection: sqlite3.Connection, wanted: dict[str, set[str]]) -> bool:

@@ -9,6 +9,7 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.base.naming import distinct, file_stems
 from blackboxml.errors import ConversionError
 from blackboxml.model import SCRATCH
@@ -124,7 +125,8 @@ def _head(path: Path) -> str:
             data = file.read(2**16)
             file.seek(max(0, path.stat().st_size - 2**20))
             return (data + file.read()).decode("latin-1")
-    except OSError:
+    except OSError as error:
+        raise_refusal(error)
         return ""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from blackboxml import manifest as manifests
+from blackboxml.base.files import raise_refusal
 from blackboxml.errors import ManifestError
 from blackboxml.model import LIMITS, MANIFEST
 
@@ -56,7 +57,8 @@ def load_legacy(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         if file.stat().st_size > LIMITS.manifest_bytes * 16:
             return None
         text = file.read_text(encoding="utf-8")
-    except OSError:
+    except OSError as error:
+        raise_refusal(error)
         return None
     except UnicodeDecodeError as error:
         raise ManifestError(f"{file} is damaged: {error}") from None

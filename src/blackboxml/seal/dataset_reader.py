@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import errno
 import math
-import os
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import h5py
 import numpy as np
 
-from blackboxml.base.files import raise_refusal
+from blackboxml.base.files import raise_hdf5_refusal
 from blackboxml.errors import TableError
 from blackboxml.model import LIMITS, Limits
 from blackboxml.seal.dataset import CHUNK_ROWS
@@ -55,8 +53,6 @@ _BYTES: Final = 2 * CHUNK_ROWS * 8
 
 _BROKEN: Final = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 """What the library raises over a damaged file."""
-
-_NUMBER: Final = re.compile(r"errno = ([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +112,7 @@ class Dataset:
         try:
             self._file = h5py.File(path, "r", locking=False, rdcc_nslots=_SLOTS, rdcc_nbytes=_BYTES)
         except OSError as error:
-            _raise_refusal(error)
+            raise_hdf5_refusal(error)
             message = f"{path} is not readable as HDF5: {error}"
             raise TableError(message, "BB-DAT-016") from None
         self._opened: dict[str, h5py.Dataset] = {}
@@ -126,7 +122,7 @@ class Dataset:
             self._file.close()
             if isinstance(error, TableError):
                 raise
-            _raise_refusal(error)
+            raise_hdf5_refusal(error)
             message = f"{path} is damaged: {error}"
             raise TableError(message, "BB-DAT-016") from None
 
@@ -143,7 +139,7 @@ class Dataset:
         try:
             values: npt.NDArray[Any] = opened[rows]
         except OSError as error:
-            _raise_refusal(error)
+            raise_hdf5_refusal(error)
             message = f"variable {name!r} is damaged: {error}"
             raise TableError(message, "BB-DAT-017") from None
         return values
@@ -225,16 +221,6 @@ def _measure(name: str, variable: h5py.h5d.DatasetID) -> tuple[tuple[int, ...], 
         raise TableError(message, "BB-DAT-004")
     lengths = map(max, shape, creation.get_chunk())
     return shape, dtype, math.prod(lengths) * dtype.itemsize
-
-
-def _raise_refusal(error: Exception) -> None:
-    """Raise the error of the system that stands behind one of HDF5, if that is a refusal.
-
-    HDF5 tells its number in words only, and not always in an `OSError`.
-    """
-    if said := _NUMBER.search(str(error)):
-        number = int(said[1])
-        raise_refusal(OSError(number, os.strerror(number)))
 
 
 def is_text(kind: h5py.h5t.TypeID) -> bool:

@@ -327,7 +327,7 @@ def _open_source(
         file = Path(path).open("rb")  # noqa: SIM115 - an error of what is done with it is another
     except OSError as error:
         message = f"the file of medium {name!r:.80} cannot be read: {error}"
-        raise MetricError(message) from None
+        raise MetricError(message) from error
     with file:
         yield file
 

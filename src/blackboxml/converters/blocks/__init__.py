@@ -15,6 +15,7 @@ import tarfile
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.converters.blocks.pickles import Made, UnsafePickleError, load, simplify, understand
 from blackboxml.converters.blocks.value import Values, is_pickle
 from blackboxml.converters.blocks.writer import OWN, SCHEMA, Writer
@@ -54,7 +55,8 @@ def recognise(path: Path) -> bool:
         return True
     try:
         return path.is_file() and _pickled(path) is not None
-    except (OSError, tarfile.TarError, FormatError):
+    except (OSError, tarfile.TarError, FormatError) as error:
+        raise_refusal(error)
         return False
 
 

@@ -19,6 +19,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.converters.ezpz.dataset import is_dataset, read_dataset
 from blackboxml.errors import FormatError
 from blackboxml.foreign import values as foreign
@@ -80,7 +81,8 @@ def recognise(path: Path) -> bool:
         if path.suffix == ".csv":
             return path.is_file() and _has_some(path.parent, path.parent.stat().st_mtime_ns)
         return is_dataset(path)
-    except OSError:
+    except OSError as error:
+        raise_refusal(error)
         return False
 
 
@@ -127,7 +129,8 @@ def _is_history(path: Path) -> bool:
         with path.open("rb") as file:
             line = file.readline(_LINE)
         record = json.loads(line)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        raise_refusal(error)
         return False
     return (
         isinstance(record, dict)
@@ -145,7 +148,8 @@ def _configuration(folder: Path) -> dict[str, Any] | None:
             return None
         with open_plain(path) as file:
             found = json.loads(file.read())
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError) as error:
+        raise_refusal(error)
         return None
     return found if isinstance(found, dict) and "format" not in found else None
 

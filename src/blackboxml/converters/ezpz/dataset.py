@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_hdf5_refusal
 from blackboxml.foreign import values as foreign
 from blackboxml.foreign.interchange import Medium, Point
 
@@ -49,6 +50,7 @@ def read_dataset(path: Path, name: foreign.Names, ledger: Ledger) -> Iterator[It
     try:
         file = h5py.File(path, "r")
     except _ERRORS as error:
+        raise_hdf5_refusal(error, str(path))
         lost("", error)
         return
     with file:
@@ -57,6 +59,7 @@ def read_dataset(path: Path, name: foreign.Names, ledger: Ledger) -> Iterator[It
             try:
                 variables[key] = _check(file, key)
             except _ERRORS as error:
+                raise_hdf5_refusal(error, str(path))
                 lost(key, error)
         length = max((each.shape[-1] for each in variables.values()), default=0)
         stride = _stride(variables)
@@ -66,6 +69,7 @@ def read_dataset(path: Path, name: foreign.Names, ledger: Ledger) -> Iterator[It
                 try:
                     parts[key] = variable[..., start : start + stride]
                 except _ERRORS as error:
+                    raise_hdf5_refusal(error, str(path))
                     lost(f"{key} from draw {start}", error)
                     del variables[key]
             yield from _draws(start, parts, prefix, name)

@@ -14,6 +14,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.converters.mlflow.run import EXTRA, Told, build, files_below
 from blackboxml.foreign.hyperparameters import read_yaml
 from blackboxml.foreign.interchange import fingerprint, open_plain
@@ -48,7 +49,8 @@ def meta(folder: Path) -> dict[str, Any] | None:
         if not stat.S_ISREG((folder / META).lstat().st_mode):
             return None
         return read_yaml(folder / META, EXTRA)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        raise_refusal(error)
         return None
 
 
@@ -111,7 +113,8 @@ def _folders(path: Path) -> list[Path]:
     try:
         with os.scandir(path) as entries:
             names = sorted(each.name for each in entries if each.is_dir(follow_symlinks=False))
-    except OSError:
+    except OSError as error:
+        raise_refusal(error)
         return []
     return [path / name for name in names if name != TRASH]
 
@@ -122,7 +125,8 @@ def _texts(folder: Path, bad: list[str]) -> Iterator[tuple[str, str]]:
         try:
             with open_plain(path) as file:
                 data = file.read(_MOST_TEXT + 1)
-        except OSError:
+        except OSError as error:
+            raise_refusal(error, str(path))
             bad.append(str(path))
             continue
         if len(data) > _MOST_TEXT:

@@ -10,10 +10,10 @@ import math
 import os
 import stat
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.foreign import values as foreign
 from blackboxml.foreign.interchange import ForeignRun, Medium, Point
 from blackboxml.journal.metric import Points
@@ -134,10 +134,8 @@ def _document(artifacts: Path | None) -> dict[str, Any]:
     path = None if artifacts is None else inside(artifacts, f"{OWN}/{DOCUMENT}")
     if path is None or path.stat().st_size > _MOST_DOCUMENT:
         return {}
-    with suppress(OSError):
-        document = foreign.parse(path.read_text("utf-8", errors="replace"))
-        return document if isinstance(document, dict) else {}
-    return {}
+    document = foreign.parse(path.read_text("utf-8", errors="replace"))
+    return document if isinstance(document, dict) else {}
 
 
 def number(value: Any, is_nan: Any) -> float | None:
@@ -220,15 +218,17 @@ def files_below(folder: Path, refused: Callable[[str, str], None]) -> Iterator[t
     Args:
         folder: The folder; if it is none, there are no files.
         refused: Told the place of what is left out, and why.
+
+    Raises:
+        OSError: If the file system refuses to show what is there.
     """
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
             return
-    except OSError:
+    except OSError as error:
+        raise_refusal(error)
         return
-    for place, inner, names in os.walk(
-        folder, onerror=lambda error: refused(str(folder), str(error))
-    ):
+    for place, inner, names in os.walk(folder, onerror=raise_refusal):
         inner.sort()
         for name in [each for each in inner if os.path.islink(os.path.join(place, each))]:
             refused(os.path.join(place, name), "a link is not followed")
@@ -254,7 +254,8 @@ def inside(folder: Path, name: Any) -> Path | None:
             if stat.S_ISLNK(path.lstat().st_mode):
                 return None
         return path if stat.S_ISREG(path.lstat().st_mode) else None
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        raise_refusal(error)
         return None
 
 

@@ -23,6 +23,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.config import decode_config
 from blackboxml.errors import BlackboxError
 from blackboxml.foreign.interchange import Description, ForeignRun, fingerprint
@@ -100,7 +101,7 @@ def write(run: RunReader, target: Path, ledger: Ledger, options: Mapping[str, An
 
 def _walk(path: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yield the folders below one in byte order; links are not followed."""
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path, onerror=raise_refusal):
         folders.sort()
         yield folder, folders, files
 
@@ -110,16 +111,14 @@ def _event_files(folder: Path) -> list[Path]:
 
     Their names hold that moment: `events.out.tfevents.<seconds>.<host>…`.
     """
-    try:
+    with os.scandir(folder) as found:
         names = [
             entry.name
-            for entry in os.scandir(folder)
+            for entry in found
             if _MARK in entry.name
             and not entry.name.endswith(_EMPTY_PROFILE)
             and entry.is_file(follow_symlinks=False)
         ]
-    except OSError:
-        return []
 
     def order(name: str) -> tuple[int, str]:
         begun = re.search(_MARK + r"\.(\d{1,18})", name)
