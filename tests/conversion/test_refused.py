@@ -116,6 +116,7 @@ def test_a_part_that_is_refused_is_counted_and_read_the_next_time(
     ]
     (again,) = convert(tmp_path / "in", tmp_path / "runs").runs
     assert (first.outcome, again.outcome) == ("converted", "converted")
+    assert (first.ok, again.ok) == (False, True)
     assert whole(tmp_path / "runs") == {"in": 2}
     (third,) = convert(tmp_path / "in", tmp_path / "runs").runs
     assert third.outcome == "unchanged"

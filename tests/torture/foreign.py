@@ -7,12 +7,11 @@ left out a part, or a run; the next one makes it, and nothing twice.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import random
 import shutil
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from blackboxml import open_run, validate
 from blackboxml.collection import find_runs
@@ -22,7 +21,6 @@ from blackboxml.errors import ConversionError
 from tests.torture import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.torture.scenarios import Said, Say
@@ -82,8 +80,3 @@ def _content(path: Path) -> str:
         "media": [(each.kind, each.name, each.step, repr(each.value)) for each in media],
     }
     return json.dumps(said)
-
-
-def scenarios() -> dict[str, tuple[Callable[[Path], None], Any, Any]]:
-    """Return the three parts of the scenario of each format."""
-    return {f"import-{form}": (functools.partial(prepare, form), act, check) for form in FORMS}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.torture.lanes import lanes, reporter, run_all
-from tests.torture.scenarios import SCENARIOS
+from tests.torture.scenarios import SCENARIOS, WORK
 from tests.torture.trials import KILL, TORN, VARIANTS, Fault, Trial
 
 if TYPE_CHECKING:
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
     from tests.torture.lanes import Lane, Tally
 
-CHANGING: Final = tuple(
-    name for name in SCENARIOS if name != "read" and not name.startswith("import-")
-)
-"""What leaves something behind, each kind once: who only reads can be killed without a trace."""
+CHANGING: Final = tuple(name for name in WORK if name != "read")
+"""What leaves something behind: who only reads can be killed without a trace."""
 
 Spans = dict[str, tuple[int, float]]
 """By scenario, how many system calls and seconds it takes when nothing stops it."""

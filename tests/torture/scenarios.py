@@ -663,7 +663,14 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "delete": Scenario(prepare_deletion, act_delete, check_deletion),
     "read": Scenario(prepare_reading, act_read, check_reading),
     "catalogue": Scenario(catalogues.prepare, catalogues.act, catalogues.check),
-    **{name: Scenario(*parts) for name, parts in foreign.scenarios().items()},
+}
+
+WORK: Final = tuple(SCENARIOS)
+"""What is done to runs; importing is done to a table."""
+
+SCENARIOS |= {
+    f"import-{form}": Scenario(functools.partial(foreign.prepare, form), foreign.act, foreign.check)
+    for form in foreign.FORMS
 }
 
 

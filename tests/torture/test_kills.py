@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.torture import calls, kills
-from tests.torture.scenarios import SCENARIOS
+from tests.torture.scenarios import SCENARIOS, WORK
 from tests.torture.trials import VARIANTS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shim.c is preloaded as on Linux")
@@ -24,7 +24,7 @@ def test_processes_killed_at_random_lose_nothing_acknowledged() -> None:
 
 
 def test_system_calls_that_fail_cost_nothing_silently() -> None:
-    tally, labels = calls.campaign(limit=POINTS, seed=20261121)
+    tally, labels = calls.campaign(limit=POINTS, seed=20261121, names=WORK)
     assert not [(labels[number], what) for number, _, what in tally.failures]
     assert sum(tally.counts.values()) == POINTS
     assert len(labels) > 10_000
@@ -57,6 +57,16 @@ def test_who_takes_what_is_refused_for_damage_is_found_out(variant: str) -> None
         assert not found
 
 
+@pytest.mark.parametrize("variant", ["", "blaming"])
+@pytest.mark.parametrize("form", ["tensorboard", "ezpz"])
+def test_who_imports_a_part_of_a_source_for_the_whole_is_found_out(form: str, variant: str) -> None:
+    tally, _ = calls.campaign(
+        names=[f"import-{form}"], faults=["eio-reading"], variant=variant, limit=15, seed=1
+    )
+    assert bool(tally.failures) == bool(variant), tally.failures
+
+
 def test_each_variant_is_tried() -> None:
     assert VARIANTS.keys() == {"blaming", "buffered", "in-place", "forgiving", "trusting"}
-    assert len(SCENARIOS) >= 16
+    assert len(WORK) >= 17
+    assert len(SCENARIOS) - len(WORK) >= 15

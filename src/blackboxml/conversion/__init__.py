@@ -77,8 +77,8 @@ def convert(
     source has; so an interrupted conversion is simply begun again.
 
     What is damaged is left out and counted. What the file system refuses to show (it fails, or the
-    user may not read it) is said, and the report is not `ok` or counts it as unreadable; the next
-    conversion reads it again, whether or not the source has changed.
+    user may not read it) is said, and the report is not `ok`; the next conversion reads it again,
+    whether or not the source has changed.
 
     Args:
         source: A file or a folder, or a URI of a server for a format that takes one.

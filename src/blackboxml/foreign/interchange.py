@@ -239,8 +239,10 @@ class Ledger:
 
     def refuse(self, kind: Kind, error: OSError, *, where: str) -> None:
         """Enter that the file system does not show a part of the source, for good or this time."""
-        self.refused |= is_refusal(error)
-        self.unreadable(kind, f"the system refuses: {error.strerror or error}", where=where)
+        refused = is_refusal(error)
+        what = f"the system refuses: {error.strerror or error}"
+        self._enter("unreadable", kind, what, 1, where, declared=not refused)
+        self.refused |= refused
 
     def _enter(
         self,
