@@ -6,11 +6,13 @@ The refusals are made here; in the campaign of `tests/torture/calls.py` the syst
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
-from blackboxml import open_run
+from blackboxml import Run, open_run
 from blackboxml.conversion import convert, importing
 from blackboxml.errors import ConversionError
 from blackboxml.foreign import delimited
@@ -120,6 +122,33 @@ def test_a_part_that_is_refused_is_counted_and_read_the_next_time(
     assert whole(tmp_path / "runs") == {"in": 2}
     (third,) = convert(tmp_path / "in", tmp_path / "runs").runs
     assert third.outcome == "unchanged"
+
+
+@pytest.mark.filterwarnings("ignore")  # of what MLflow depends on
+@pytest.mark.parametrize(
+    ("form", "target"),
+    [("tensorboard", "logs"), ("mlflow", "store.db"), ("simplegrad", "tracks.db")],
+)
+def test_a_medium_that_is_refused_is_not_exported_as_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, target: str
+) -> None:
+    with Run("pictures", log_dir=tmp_path / "runs", environment=()) as run:
+        run.log({"loss": 0.5}, step=0)
+        run.log_image("digit", np.zeros((4, 4), np.uint8), step=0)
+    genuine = os.open
+
+    def refuse(place: Any, flags: int, *arguments: Any, **options: Any) -> int:
+        if str(place).endswith(".png"):
+            raise OSError(errno.EIO, "the disk fails", place)
+        return genuine(place, flags, *arguments, **options)
+
+    place = tmp_path / target if form != "mlflow" else f"sqlite:///{tmp_path / target}"
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        report = convert(run.path, place, target_format=form)
+    assert not report.ok
+    assert "the disk fails" in str(report.runs[0].error)
+    assert convert(run.path, place, target_format=form).ok
 
 
 def test_a_link_is_not_read_again_and_again(tmp_path: Path) -> None:

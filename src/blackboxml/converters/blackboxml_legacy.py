@@ -453,6 +453,7 @@ class _Writer:
             try:
                 value = self._value(record)
             except (BlackboxError, OSError, ValueError, TypeError) as error:
+                raise_refusal(error)
                 self._ledger.unreadable(kind, f"it cannot be read: {error}", where=record.name)
                 continue
             if value is _NOTHING:

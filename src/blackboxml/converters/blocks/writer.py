@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.converters.blocks.value import PICKLE, freeze, thaw
 from blackboxml.errors import BlackboxError
 from blackboxml.foreign import values as foreign
@@ -67,6 +68,7 @@ class Writer:
             try:
                 self._medium(record, kind)
             except (BlackboxError, OSError, ValueError, RecursionError) as error:
+                raise_refusal(error)
                 ledger.unreadable(kind, f"it cannot be read: {error}", where=record.name)
         query = "SELECT count(*) FROM entries WHERE uuid = ?"
         (count,) = self._connection.execute(query, (run.id,)).fetchone()

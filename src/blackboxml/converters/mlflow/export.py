@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.base.extras import require
+from blackboxml.base.files import raise_refusal
 from blackboxml.base.naming import distinct
 from blackboxml.converters.mlflow import server
 from blackboxml.converters.mlflow.run import DOCUMENT, EXTRA, INDEX, OWN, RUN_ID
@@ -278,6 +279,7 @@ class _Export:
                 try:
                     said = self._medium(record, number, folder)
                 except (BlackboxError, OSError, ValueError) as error:
+                    raise_refusal(error)
                     what = "its file is missing or damaged"
                     self._ledger.lost(count_as(record.kind), what, where=f"{error}")
                 else:

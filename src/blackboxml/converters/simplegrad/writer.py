@@ -7,6 +7,7 @@ import json
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Final
 
+from blackboxml.base.files import raise_refusal
 from blackboxml.errors import BlackboxError
 from blackboxml.foreign import values as foreign
 from blackboxml.foreign.interchange import count_as
@@ -127,6 +128,7 @@ class Writer:
             try:
                 graphs += self._medium(record)
             except (BlackboxError, OSError, ValueError) as error:
+                raise_refusal(error)
                 kind, what = count_as(record.kind), f"it cannot be read: {error}"
                 self._ledger.unreadable(kind, what, where=record.name)
         if graphs > 1:
