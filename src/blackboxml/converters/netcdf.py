@@ -22,7 +22,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from blackboxml.base.extras import require
-from blackboxml.base.files import raise_hdf5_refusal
+from blackboxml.base.files import raise_hdf5_refusal, raise_refusal
 from blackboxml.base.naming import variable_names
 from blackboxml.foreign import layout, tabular
 from blackboxml.foreign.interchange import Description
@@ -47,6 +47,8 @@ _FLAGS: Final = "false true"
 _EPOCH: Final = "seconds since 1970-01-01"
 _CLASSIC: Final = b"CDF"
 _BATCH: Final = 2**14
+_BROKEN: Final = (OSError, RuntimeError, KeyError, ValueError)
+"""What the libraries raise over a file that is damaged, or that the system refuses."""
 
 
 def recognise(path: Path) -> bool:
@@ -72,7 +74,12 @@ def read(path: Path) -> Iterator[ForeignRun]:
 
 
 def _open(path: Path) -> xr.Dataset:
-    """Open a file without reading its values."""
+    """Open a file without reading its values.
+
+    Raises:
+        OSError: If the file system refuses to show it.
+        ValueError: If it is damaged.
+    """
     import xarray as xr
 
     engine = "h5netcdf"  # its errors tell damage from what the system refuses
@@ -80,9 +87,13 @@ def _open(path: Path) -> xr.Dataset:
         if file.read(3) == _CLASSIC:
             require("netCDF4", EXTRA)
             engine = "netcdf4"
-    return xr.open_dataset(
-        path, engine=engine, mask_and_scale=False, decode_times=False, decode_coords=False
-    )
+    try:
+        return xr.open_dataset(
+            path, engine=engine, mask_and_scale=False, decode_times=False, decode_coords=False
+        )
+    except _BROKEN as error:
+        raise_hdf5_refusal(error, str(path))
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def _about(path: Path) -> dict[str, Any] | None:
@@ -91,7 +102,7 @@ def _about(path: Path) -> dict[str, Any] | None:
         with _open(path) as data:
             return _parse(data)
     except (OSError, ValueError) as error:
-        raise_hdf5_refusal(error, str(path))
+        raise_refusal(error)
         return None
 
 
@@ -119,8 +130,8 @@ def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator
     try:
         data = _open(path)
     except (OSError, ValueError) as error:
-        raise_hdf5_refusal(error, str(path))
-        ledger.unreadable("step", "a table cannot be read", where=f"{path}: {error}"[:300])
+        raise_refusal(error)
+        ledger.unreadable("step", "a table cannot be read", where=str(error)[:300])
         return
     with data:
         names = _names(data)
@@ -143,7 +154,7 @@ def _items(path: Path, about: dict[str, Any] | None, ledger: Ledger) -> Iterator
             for name in used:
                 try:
                     columns[name] = _cells(data.variables[name][part], timed=name == found.time)
-                except (OSError, ValueError) as error:
+                except _BROKEN as error:
                     raise_hdf5_refusal(error, str(path))
                     count, where = part.stop - first, f"{path}: {name}: row {first}: {error}"[:300]
                     ledger.unreadable("scalar", "values cannot be read", count, where=where)
