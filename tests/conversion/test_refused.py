@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,6 +123,31 @@ def test_a_part_that_is_refused_is_counted_and_read_the_next_time(
     assert whole(tmp_path / "runs") == {"in": 2}
     (third,) = convert(tmp_path / "in", tmp_path / "runs").runs
     assert third.outcome == "unchanged"
+
+
+def test_a_folder_that_a_user_may_not_list_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensorboardx = pytest.importorskip("tensorboardX")
+    for name in "abc":
+        with tensorboardx.SummaryWriter(str(tmp_path / "in" / name)) as file:
+            file.add_scalar("loss", 0.5, 0)
+    number = errno.EACCES
+
+    def refuse(genuine: Callable[[Any], Any], path: Any = ".") -> Any:
+        if str(path).endswith("/b"):
+            raise OSError(number, os.strerror(number), str(path))
+        return genuine(path)
+
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, partial(refuse, getattr(os, name)))
+    report = convert(tmp_path / "in", tmp_path / "runs")
+    assert not report.ok
+    assert any(place.endswith("/b") for place in report.unreadable)
+    assert whole(tmp_path / "runs") == {"a": 1, "c": 1}
+    number = errno.EIO  # another time it may be there, and all of it one run
+    with pytest.raises(ConversionError, match="Input/output error"):
+        convert(tmp_path / "in", tmp_path / "others")
 
 
 @pytest.mark.filterwarnings("ignore")  # of what MLflow depends on

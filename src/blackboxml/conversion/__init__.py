@@ -20,7 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from blackboxml import converters
 from blackboxml import manifest as manifests
-from blackboxml.base.files import Directory, raise_refusal
+from blackboxml.base.files import Directory, is_hidden, raise_refusal
 from blackboxml.collection import looks_like_run
 from blackboxml.conversion.comparing import Difference, compare, count_superseded, tally
 from blackboxml.conversion.importing import Imported, identity, import_run, imported
@@ -199,13 +199,11 @@ def _find(
         return
     name, taken = None, set[str]()
     try:
-        if path.is_dir() and looks_like_run(path) and _is_own(path):
-            name, taken = OWN if form in (None, OWN) else None, {"*"}
-        elif path.is_dir() or path.is_file():
-            name = _recognise(path, form)
-    except OSError as error:  # what lies in it may be parts of a run
+        name, taken = _look(path, form)
+    except OSError as error:
         missed[str(path)] = f"{type(error).__name__}: {error}"
-        return
+        if is_hidden(error):  # what lies in it may be the parts of one run, another time
+            return
     if name is not None:
         yield name, path
     if not path.is_dir():
@@ -220,6 +218,17 @@ def _find(
     for entry in entries:
         if entry not in taken:
             yield from _find(path / entry, form, without, missed)
+
+
+def _look(path: Path, form: str | None) -> tuple[str | None, set[str]]:
+    """Return the format of what is at a path, or None, and the names in it that are a run's.
+
+    Raises:
+        OSError: If the file system refuses to show it.
+    """
+    if path.is_dir() and looks_like_run(path) and _is_own(path):
+        return OWN if form in (None, OWN) else None, {"*"}
+    return _recognise(path, form) if path.is_dir() or path.is_file() else None, set()
 
 
 def _is_own(path: Path) -> bool:

@@ -67,7 +67,7 @@ def has_tables(path: Path, wanted: dict[str, set[str]]) -> bool:
             if _holds(found, wanted):
                 return True
     except ERRORS as error:
-        raise_sqlite_refusal(error, path)
+        _raise_refusal(error, path)
     # What was never checkpointed is in the write-ahead log alone.
     if os.path.exists(f"{path}-wal"):
         try:
@@ -78,7 +78,7 @@ def has_tables(path: Path, wanted: dict[str, set[str]]) -> bool:
     return False
 
 
-def raise_sqlite_refusal(error: Exception, path: Path) -> None:
+def _raise_refusal(error: Exception, path: Path) -> None:
     """Raise an error of the system in place of one of SQLite that stands for one.
 
     Those are `SQLITE_IOERR` and `SQLITE_CANTOPEN` (sqlite.org/rescode.html), whatever is in their

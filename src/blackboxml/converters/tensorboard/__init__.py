@@ -111,14 +111,18 @@ def _event_files(folder: Path) -> list[Path]:
 
     Their names hold that moment: `events.out.tfevents.<seconds>.<host>…`.
     """
-    with os.scandir(folder) as found:
-        names = [
-            entry.name
-            for entry in found
-            if _MARK in entry.name
-            and not entry.name.endswith(_EMPTY_PROFILE)
-            and entry.is_file(follow_symlinks=False)
-        ]
+    try:
+        with os.scandir(folder) as found:
+            names = [
+                entry.name
+                for entry in found
+                if _MARK in entry.name
+                and not entry.name.endswith(_EMPTY_PROFILE)
+                and entry.is_file(follow_symlinks=False)
+            ]
+    except OSError as error:
+        raise_refusal(error)
+        return []
 
     def order(name: str) -> tuple[int, str]:
         begun = re.search(_MARK + r"\.(\d{1,18})", name)
