@@ -23,10 +23,9 @@ from tests.torture import sources
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.torture.scenarios import Said, Say
+    from tests.torture.scenarios import Said
 
 FORMS: Final = tuple(name for name in FORMATS if importer(name) is not None)
-DONE: Final = b"D"
 
 
 def prepare(form: str, folder: Path) -> None:
@@ -44,12 +43,6 @@ def prepare(form: str, folder: Path) -> None:
         shutil.rmtree(place)
     message = f"no run comes of the sources of {form}"
     raise AssertionError(message)
-
-
-def act(folder: Path, say: Say) -> None:
-    """Convert the sources into run directories."""
-    report = convert(folder / "sources", folder / "runs")
-    say(DONE if report.ok else b"-")
 
 
 def check(folder: Path, said: Said) -> str | None:

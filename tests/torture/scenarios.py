@@ -493,7 +493,7 @@ def prepare_import(folder: Path) -> None:
 
 
 def act_import(folder: Path, say: Say) -> None:
-    """Convert both into run directories."""
+    """Convert all sources into run directories."""
     from blackboxml.conversion import convert
 
     report = convert(folder / "sources", folder / "runs")
@@ -669,7 +669,7 @@ WORK: Final = tuple(SCENARIOS)
 """What is done to runs; importing is done to a table."""
 
 SCENARIOS |= {
-    f"import-{form}": Scenario(functools.partial(foreign.prepare, form), foreign.act, foreign.check)
+    f"import-{form}": Scenario(functools.partial(foreign.prepare, form), act_import, foreign.check)
     for form in foreign.FORMS
 }
 

@@ -80,6 +80,7 @@ def _open(path: Path) -> xr.Dataset:
         OSError: If the file system refuses to show it.
         ValueError: If it is damaged.
     """
+    import h5py
     import xarray as xr
 
     engine = "h5netcdf"  # its errors tell damage from what the system refuses
@@ -88,6 +89,9 @@ def _open(path: Path) -> xr.Dataset:
             require("netCDF4", EXTRA)
             engine = "netcdf4"
     try:
+        if engine == "h5netcdf":
+            with h5py.File(path, "r") as plain:
+                plain.attrs.get("_nc3_strict")  # if that fails in h5netcdf, its `close` fails too
         return xr.open_dataset(
             path, engine=engine, mask_and_scale=False, decode_times=False, decode_coords=False
         )
